@@ -1,0 +1,245 @@
+"""What a call hears: the fork's stream → voice detection → gate → recogniser → utterances.
+
+Two threads meet here. The audio loop feeds; the recogniser's thread delivers; the call's thread
+waits. All times are ms of the call's audio stream.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from time import monotonic
+
+from backend.media.gate import Action, Audio, EndOfUtterance, Silence, VoiceGate
+from backend.media.voice import SpeechStarted
+from backend.model import Utterance, Word
+from backend.ports import (
+    RATE_HZ,
+    Hypothesis,
+    RecognitionEvent,
+    RecognitionFailed,
+    RecognitionOptions,
+    RecognitionStream,
+    Recognizer,
+    UtteranceEnded,
+)
+
+log = logging.getLogger(__name__)
+
+KEPT_UTTERANCES = 100  # a scenario that never hears drops the oldest; all are in the transcript
+BYTES_PER_MS = RATE_HZ // 1000 * 2
+
+
+@dataclass(frozen=True, slots=True)
+class EarFigures:
+    """Of one call's stream."""
+
+    audio_ms: int
+    messages: int
+    connections: int
+
+
+class CallEar:
+    """Implements ``ws_frames.Ear`` for one call.
+
+    ``on_utterance`` is called for each recognised utterance on the recogniser's thread.
+    """
+
+    def __init__(
+        self,
+        channel: str,
+        recognizer: Recognizer,
+        options: RecognitionOptions,
+        gate: VoiceGate,
+        *,
+        own_end_of_utterance: bool,
+        on_utterance: Callable[[Utterance], None],
+    ) -> None:
+        self._channel = channel
+        self._recognizer = recognizer
+        self._options = options
+        self._gate = gate
+        self._own_end = own_end_of_utterance
+        self._on_utterance = on_utterance
+        # Guards what the call's thread waits for. The counters and the stream are single
+        # references, written by one thread each: readers need no lock.
+        self._cond = threading.Condition()
+        self._stream: RecognitionStream | None = None
+        self._on_voice: Callable[[], object] | None = None
+        self._voice = False
+        self._received_bytes = 0
+        self._messages = 0
+        self._connections = 0
+        self._connected = False
+        self._closed = False
+        self._owed_since: float | None = None  # an utterance has ended, its text is awaited
+        self._finals: list[Hypothesis] = []
+        self._utterances: deque[Utterance] = deque(maxlen=KEPT_UTTERANCES)
+        self._failure: str | None = None
+
+    # The call's thread
+
+    def listen(self) -> None:
+        """Begin recognition, from the first audio that comes after this. Idempotent."""
+        with self._cond:
+            if self._stream is None and not self._closed:
+                self._stream = self._recognizer.open(self._options, self._recognised)
+
+    @property
+    def position_ms(self) -> int:
+        """How much audio has come."""
+        return self._received_bytes // BYTES_PER_MS
+
+    @property
+    def figures(self) -> EarFigures:
+        with self._cond:
+            return EarFigures(self.position_ms, self._messages, self._connections)
+
+    def on_voice(self, callback: Callable[[], object] | None) -> None:
+        """``callback`` runs in the audio loop with every frame in which the caller is speaking,
+        until it is taken away. It must not block."""
+        with self._cond:
+            self._on_voice = callback
+
+    def wait(self, timeout_s: float) -> None:
+        """Until something has changed, or ``timeout_s``."""
+        with self._cond:
+            self._cond.wait(timeout_s)
+
+    def take(self, since_ms: int) -> Utterance | None:
+        """The next utterance that was not over before ``since_ms``; older ones are dropped."""
+        with self._cond:
+            while self._utterances:
+                utterance = self._utterances.popleft()
+                if utterance.end_ms > since_ms:
+                    return utterance
+            return None
+
+    @property
+    def speaking(self) -> bool:
+        """The caller is speaking now."""
+        return self._voice
+
+    def owed_s(self) -> float | None:
+        """Since when an ended utterance's text is awaited; None: nothing is."""
+        with self._cond:
+            return None if self._owed_since is None else monotonic() - self._owed_since
+
+    @property
+    def connected(self) -> bool:
+        return self._connected
+
+    @property
+    def failure(self) -> str | None:
+        """Why recognition has ended for good."""
+        return self._failure
+
+    def end_utterance(self) -> None:
+        """Ask for the text of what has been said so far, though the caller still speaks."""
+        with self._cond:
+            stream = self._stream
+            self._owed_since = self._owed_since or monotonic()
+        if stream is not None:
+            stream.end_utterance()
+
+    def close(self, timeout_s: float) -> None:
+        """The stream has been released: wait for the text still owed, at most ``timeout_s``,
+        and end recognition."""
+        for action in self._gate.flush():
+            self._act(action)
+        with self._cond:
+            self._closed = True
+            stream, self._stream = self._stream, None
+            if stream is not None:
+                self._cond.wait_for(
+                    lambda: self._owed_since is None or self._failure is not None, timeout_s
+                )
+        if stream is not None:
+            stream.close()
+
+    # The audio loop
+
+    def on_open(self) -> None:
+        with self._cond:
+            self._connected = True
+            self._connections += 1
+            self._cond.notify_all()
+
+    def on_close(self, reason: str) -> None:
+        log.debug("%s: audio stream closed: %s", self._channel, reason)
+        with self._cond:
+            self._connected = False
+            self._cond.notify_all()
+
+    def on_audio(self, pcm: bytes) -> None:
+        self._messages += 1
+        self._received_bytes += len(pcm)
+        for action in self._gate.push(pcm):
+            self._act(action)
+        if self._voice and (callback := self._on_voice) is not None:
+            callback()
+
+    def _act(self, action: Action) -> None:
+        stream = self._stream
+        if isinstance(action, Audio):
+            if stream is not None:
+                stream.feed(action.pcm)
+        elif isinstance(action, Silence):
+            if stream is not None:
+                stream.silence(action.duration_ms)
+        elif isinstance(action, SpeechStarted):
+            self._voice_changed(True, owed=False)
+        elif isinstance(action, EndOfUtterance):
+            asks = self._own_end and stream is not None
+            self._voice_changed(False, owed=asks)
+            if asks and stream is not None:
+                stream.end_utterance()
+
+    def _voice_changed(self, speaking: bool, *, owed: bool) -> None:
+        with self._cond:
+            self._voice = speaking
+            if owed:
+                self._owed_since = monotonic()
+            self._cond.notify_all()
+
+    # The recogniser's thread
+
+    def _recognised(self, event: RecognitionEvent) -> None:
+        if isinstance(event, Hypothesis):
+            if event.final:
+                self._finals.append(event)
+        elif isinstance(event, UtteranceEnded):
+            self._utterance_ended()
+        elif isinstance(event, RecognitionFailed):
+            log.error("%s: recognition has ended: %s", self._channel, event.message)
+            with self._cond:
+                self._failure = event.message
+                self._cond.notify_all()
+
+    def _utterance_ended(self) -> None:
+        finals, self._finals = [f for f in self._finals if f.text.strip()], []
+        utterance = _join(finals) if finals else None
+        if utterance is not None:
+            self._on_utterance(utterance)
+        with self._cond:
+            self._owed_since = None
+            if utterance is not None:
+                self._utterances.append(utterance)
+            self._cond.notify_all()
+
+
+def _join(finals: list[Hypothesis]) -> Utterance:
+    confidences = [final.confidence for final in finals if final.confidence is not None]
+    words: tuple[Word, ...] = tuple(word for final in finals for word in final.words)
+    return Utterance(
+        speaker="caller",
+        text=" ".join(final.text.strip() for final in finals),
+        start_ms=finals[0].start_ms,
+        end_ms=finals[-1].end_ms,
+        confidence=min(confidences, default=None),
+        language=next((final.language for final in finals if final.language), None),
+        words=words,
+    )

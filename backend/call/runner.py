@@ -1,0 +1,297 @@
+"""One AGI session from its first line to its last record: a scenario runs between."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import count
+from typing import Any, Protocol
+from uuid import UUID, uuid4
+
+from backend.call.call import NO_RESULT_APP, Agi, Call, CallConfig, CallInfo
+from backend.call.ear import CallEar
+from backend.call.playback import Playback
+from backend.call.scenario import ScenarioFunction
+from backend.errors import (
+    AsteriskError,
+    DialogError,
+    Hangup,
+    RecognitionUnavailable,
+    ScenarioError,
+    SynthesisUnavailable,
+)
+from backend.media.gate import VoiceGate
+from backend.media.voice import VoiceDetector
+from backend.model import (
+    CallEnded,
+    CallRecording,
+    CallSaid,
+    CallStarted,
+    Outcome,
+    Reason,
+    TaskState,
+    Utterance,
+)
+from backend.ports import Ami, RecognitionOptions, Recognizer, RecordSink
+
+log = logging.getLogger(__name__)
+
+LAST_WORDS_S = 2.0  # after the call's end, for the text of what was said last
+VARIABLES = ("DIALOG_TASK", "DIALOG_SCENARIO", "DIALOG_FILE", "DIALOG_FORK_ID", "DIALOG_NUMBER")
+
+
+class AgiSession(Agi, Protocol):
+    """agi_server.ThreadedAgi."""
+
+    env: dict[str, str]
+    asterisk_lost: bool
+
+
+class Streams(Protocol):
+    """The frame sink."""
+
+    def claim(self, channel: str, ear: CallEar) -> None: ...
+    def release(self, channel: str) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class VoiceConfig:
+    """Voice detection and the end of an utterance."""
+
+    mode: int
+    onset_ms: int
+    end_silence_ms: int
+    own_end_of_utterance: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """Everything a worker's calls share."""
+
+    node: str
+    worker: str
+    call: CallConfig
+    voice: VoiceConfig
+    default_scenario: str
+    language: str
+    fork_url: str
+    own_fork: bool  # the dialplan's fork may end in another worker: start our own
+    ami: Ami
+    streams: Streams
+    recognizer: Recognizer
+    records: RecordSink
+    scenarios: Callable[[], Mapping[str, ScenarioFunction]]
+    route: Callable[[str], str | None]  # dialled number → scenario
+    prompt_name: Callable[[str, str], str]  # text, language → Asterisk's name of the sound
+
+
+def run_call(agi: AgiSession, requested: str, services: Services) -> None:
+    """Run one call's scenario to its end; never raises for anything that happens in the call.
+
+    ``requested``: the scenario of the AGI URL, may be empty.
+    """
+    try:
+        variables = _read_variables(agi, services.call.command_s)
+    except (Hangup, AsteriskError) as error:
+        log.warning("%s: gone before its scenario began: %s", agi.env.get("agi_channel"), error)
+        return
+    _Session(agi, _describe(agi.env, variables, requested, services), variables, services).run()
+
+
+def _read_variables(agi: AgiSession, timeout_s: float) -> dict[str, str]:
+    """The call's DIALOG_ variables, in one round trip."""
+    wanted = "|".join(f"${{{name}}}" for name in VARIABLES)
+    reply = agi.command("GET FULL VARIABLE", wanted, timeout_s=timeout_s)
+    values = (reply.data or "").split("|")
+    return dict(zip(VARIABLES, values, strict=False))
+
+
+def _describe(
+    env: Mapping[str, str], variables: Mapping[str, str], requested: str, services: Services
+) -> CallInfo:
+    called = variables.get("DIALOG_NUMBER") or env.get("agi_dnid") or env.get("agi_extension", "")
+    try:
+        task_id = UUID(variables["DIALOG_TASK"]) if variables.get("DIALOG_TASK") else None
+    except ValueError:
+        log.error("%s: DIALOG_TASK is no id: %.80r", env.get("agi_channel"), variables)
+        task_id = None
+    scenario = (
+        requested
+        or variables.get("DIALOG_SCENARIO")
+        or (services.route(called) if task_id is None else None)
+        or services.default_scenario
+    )
+    return CallInfo(
+        id=uuid4(),
+        task_id=task_id,
+        channel=env.get("agi_channel", ""),
+        uniqueid=env.get("agi_uniqueid", ""),
+        direction="inbound" if task_id is None else "outbound",
+        caller=env.get("agi_callerid", ""),
+        called=called,
+        scenario=scenario,
+        file=variables.get("DIALOG_FILE") or None,
+        language=services.language,
+    )
+
+
+class _Session:
+    """What one call owns, and its end."""
+
+    def __init__(
+        self, agi: AgiSession, info: CallInfo, variables: Mapping[str, str], services: Services
+    ) -> None:
+        self._agi = agi
+        self._info = info
+        self._fork_id = variables.get("DIALOG_FORK_ID", "")
+        self._services = services
+        self._numbers = count()
+        voice = services.voice
+        self._ear = CallEar(
+            info.channel,
+            services.recognizer,
+            RecognitionOptions(languages=(info.language,)),
+            VoiceGate(VoiceDetector(voice.mode, voice.onset_ms, voice.end_silence_ms)),
+            own_end_of_utterance=voice.own_end_of_utterance,
+            on_utterance=self._said,
+        )
+        self._call = Call(
+            info,
+            services.call,
+            agi,
+            Playback(agi, services.ami, info.channel),
+            self._ear,
+            prompt_name=services.prompt_name,
+            on_spoken=self._said,
+            on_recording=self._recorded,
+        )
+
+    def run(self) -> None:
+        info = self._info
+        log.info(
+            "call %s: %s scenario %s task %s", info.id, info.channel, info.scenario, info.task_id
+        )
+        self._services.records.append(
+            CallStarted(
+                call_id=info.id,
+                task_id=info.task_id,
+                at=datetime.now(UTC),
+                node=self._services.node,
+                worker=self._services.worker,
+                scenario=info.scenario,
+                direction=info.direction,
+                channel=info.channel,
+                uniqueid=info.uniqueid,
+                caller=info.caller,
+                called=info.called,
+            )
+        )
+        self._services.streams.claim(info.channel, self._ear)
+        result: Any = None
+        error: str | None = None
+        try:
+            self._fork()
+            result = self._json(self._scenario()(self._call))
+            outcome = Outcome(TaskState.DONE, Reason.COMPLETED)
+        except Exception as raised:  # noqa: BLE001  a call begins and ends here
+            outcome, error = self._settle(raised)
+        self._close(outcome, result, error)
+
+    def _scenario(self) -> ScenarioFunction:
+        known = self._services.scenarios()
+        function = known.get(self._info.scenario)
+        if function is None:
+            names = ", ".join(sorted(known))
+            raise ScenarioError(f"there is no scenario {self._info.scenario!r}; known: {names}")
+        return function
+
+    def _json(self, result: Any) -> Any:
+        try:
+            json.dumps(result, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise ScenarioError(f"the scenario's result is not JSON: {error}") from None
+        return result
+
+    def _fork(self) -> None:
+        """Make sure the audio comes to this worker."""
+        if self._fork_id and not self._services.own_fork:
+            return
+        if self._fork_id:
+            self._exec("StopAudioFork", self._fork_id)
+        result = self._exec("AudioFork", f"{self._services.fork_url},D(in)i(DIALOG_FORK_ID)")
+        if result == NO_RESULT_APP:
+            log.error(
+                "%s: no audio: Asterisk has no AudioFork; is app_audiofork.so loaded?",
+                self._info.channel,
+            )
+
+    def _exec(self, application: str, data: str) -> str:
+        timeout_s = self._services.call.command_s
+        return self._agi.command("EXEC", application, data, timeout_s=timeout_s).result
+
+    def _settle(self, raised: Exception) -> tuple[Outcome, str | None]:
+        """The outcome of a scenario that did not return."""
+        info = self._info
+        if isinstance(raised, Hangup):
+            reason = Reason.ASTERISK_LOST if self._agi.asterisk_lost else Reason.CALLER_HANGUP
+            return Outcome(TaskState.FAILED, reason), None
+        error = f"{type(raised).__name__}: {raised}"
+        if isinstance(raised, RecognitionUnavailable):
+            reason = Reason.RECOGNITION_UNAVAILABLE
+        elif isinstance(raised, SynthesisUnavailable):
+            reason = Reason.SYNTHESIS_UNAVAILABLE
+        else:
+            reason = Reason.SCENARIO_ERROR
+        if isinstance(raised, DialogError):
+            log.error("call %s: scenario %s: %s", info.id, info.scenario, error)
+        else:
+            log.error("call %s: scenario %s raised", info.id, info.scenario, exc_info=raised)
+        return Outcome(TaskState.FAILED, reason), error
+
+    def _close(self, outcome: Outcome, result: Any, error: str | None) -> None:
+        """Last words, last record; then, and only then, the dialplan is told all was well."""
+        info = self._info
+        self._services.streams.release(info.channel)
+        self._ear.close(LAST_WORDS_S)
+        figures = self._ear.figures
+        self._services.records.append(
+            CallEnded(
+                call_id=info.id,
+                task_id=info.task_id,
+                at=datetime.now(UTC),
+                outcome=outcome,
+                result=result,
+                error=error,
+                figures={
+                    "audio_ms": figures.audio_ms,
+                    "messages": figures.messages,
+                    "connections": figures.connections,
+                },
+            )
+        )
+        log.info("call %s: %s %s", info.id, outcome, error or "")
+        if outcome.result is TaskState.DONE:
+            self._tell_dialplan()
+
+    def _tell_dialplan(self) -> None:
+        """DIALOG_DONE=1: the dialplan plays its apology when this is missing."""
+        timeout_s = self._services.call.command_s
+        try:
+            self._agi.command("SET VARIABLE", "DIALOG_DONE", "1", timeout_s=timeout_s)
+        except (Hangup, AsteriskError) as error:
+            log.debug("call %s: hung up before DIALOG_DONE: %s", self._info.id, error)
+
+    def _said(self, utterance: Utterance) -> None:
+        number = next(self._numbers)
+        log.info("call %s: %s: %s", self._info.id, utterance.speaker, utterance.text)
+        self._services.records.append(
+            CallSaid(self._info.id, self._info.task_id, number, datetime.now(UTC), utterance)
+        )
+
+    def _recorded(self, path: str) -> None:
+        self._services.records.append(
+            CallRecording(self._info.id, self._info.task_id, datetime.now(UTC), path)
+        )

@@ -1,0 +1,291 @@
+"""Settings: from the environment (``DIALOG_…``), then a TOML file, then defaults.
+
+Checked once, at start: a wrong or missing value is a ConfigError that names the setting as the
+admin wrote it and says what was expected. The list with explanations is docs/settings.md, made
+from this file (``asterisk-dialog settings``).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from backend.errors import ConfigError
+
+ENV_PREFIX = "DIALOG_"
+DEFAULT_FILE = "/etc/asterisk-dialog.toml"
+
+# Names (comma separated in the environment, an array in TOML).
+Names = Annotated[tuple[str, ...], NoDecode]
+
+
+class Settings(BaseSettings):
+    """All settings. Times in seconds unless the name says ``_ms``."""
+
+    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, extra="forbid", frozen=True)
+
+    # This machine
+    node: str = Field(default_factory=socket.gethostname, description="Name of this machine.")
+    data_dir: Path = Field(
+        default=Path("var"),
+        description="Journal, synthesised prompts, embedded PostgreSQL. One backend per folder.",
+    )
+    scenarios_dir: Path | None = Field(
+        default=None, description="Folder of your own scenario files (*.py)."
+    )
+    workers: int = Field(default=1, ge=1, le=64, description="Voice worker processes.")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+    # PostgreSQL
+    database_url: SecretStr | None = Field(
+        default=None,
+        description="postgresql://user:password@host/database; empty: an embedded server.",
+    )
+    events_keep_days: int = Field(
+        default=90, ge=1, description="AMI events older than this are deleted."
+    )
+
+    # Asterisk: AMI
+    ami_host: str = "127.0.0.1"
+    ami_port: int = Field(default=5038, ge=1, le=65535)
+    ami_user: str = "dialog"
+    ami_secret: SecretStr = Field(
+        default=SecretStr(""), description="Secret of the manager user (manager.conf)."
+    )
+
+    # Asterisk: FastAGI and the fork's WebSocket
+    agi_host: str = Field(default="127.0.0.1", description="Address the FastAGI server listens on.")
+    agi_port: int = Field(default=4573, ge=0, le=65535)
+    agi_allow: Names = Field(
+        default=("127.0.0.0/8", "::1/128"),
+        description="Networks that may connect to FastAGI and to the frame sink.",
+    )
+    ws_host: str = Field(default="127.0.0.1", description="Address the frame sink listens on.")
+    ws_port: int = Field(
+        default=8081,
+        ge=0,
+        le=65535,
+        description="Frame sink of worker 0; worker n listens on this port + n.",
+    )
+    ws_public_host: str | None = Field(
+        default=None, description="Address of the frame sink as Asterisk sees it, if another."
+    )
+    max_calls: int = Field(
+        default=200, ge=1, le=10_000, description="Calls in progress at once on this machine."
+    )
+    max_call_s: float = Field(
+        default=1800, gt=0, description="A call's scenario is ended after this."
+    )
+    agi_command_s: float = Field(
+        default=30, gt=0, description="Longest wait for a command beyond its own length."
+    )
+
+    # Dialling
+    channels: Annotated[dict[str, str], NoDecode] = Field(
+        default={"default": "PJSIP/{phone}@trunk"},
+        description="Trunks a request may name: name=dial string with {phone}, comma separated.",
+    )
+    contexts: Names = Field(
+        default=("dialog-outbound",),
+        description="Dialplan contexts a request may name; the first is the default.",
+    )
+    caller_ids: Names = Field(
+        default=(), description="Caller ids a request may name; '*' allows every number."
+    )
+    caller_id: str | None = Field(default=None, description="Caller id when none is named.")
+    variables: Names = Field(
+        default=(),
+        description="Channel variables a request may set (letters, digits, underscore).",
+    )
+    dial_timeout_s: float = Field(default=30, ge=1, le=300)
+    dial_rate_per_s: float = Field(
+        default=20, gt=0, le=1000, description="New calls per second at most."
+    )
+    default_scenario: str = Field(default="article", description="Scenario when none is named.")
+
+    # Sound
+    sounds_dir: Path | None = Field(
+        default=None,
+        description="Folder for synthesised prompts as this backend writes it; default "
+        "data_dir/prompts. Asterisk must be able to read it.",
+    )
+    sounds_dir_asterisk: str | None = Field(
+        default=None, description="The same folder as Asterisk sees it, if its path differs there."
+    )
+    recordings_dir: str = Field(
+        default="/var/spool/asterisk/monitor",
+        description="Folder for recordings, as Asterisk sees it.",
+    )
+
+    # Speech
+    speech: Literal["speechkit", "local"] = Field(
+        default="local",
+        description="speechkit: Yandex SpeechKit v3; local: the server of this package.",
+    )
+    speech_language: str = Field(default="ru-RU", description="BCP 47 tag.")
+    speech_voice: str = Field(default="marina", description="SpeechKit voice.")
+    speechkit_api_key: SecretStr | None = None
+    speechkit_iam_token: SecretStr | None = None
+    speechkit_folder_id: str | None = None
+    speechkit_stt: str = Field(default="stt.api.cloud.yandex.net:443", description="host:port")
+    speechkit_tts: str = Field(default="tts.api.cloud.yandex.net:443", description="host:port")
+    speechkit_ca_file: Path | None = Field(default=None, description="Own root CA, PEM.")
+    speechkit_insecure: bool = Field(
+        default=False, description="Plain text towards the endpoints (own servers on loopback)."
+    )
+    speech_local_port: int = Field(default=0, ge=0, le=65535, description="0: a free port.")
+    end_of_utterance: Literal["silence", "speechkit"] = Field(
+        default="silence",
+        description="Who ends an utterance: our measure of silence, or SpeechKit's classifier.",
+    )
+    end_silence_ms: int = Field(
+        default=600, ge=100, le=5000, description="Silence that ends an utterance."
+    )
+    recognition_s: float = Field(
+        default=5, gt=0, description="Longest wait for the final after an utterance's end."
+    )
+    vad_mode: int = Field(
+        default=2, ge=0, le=3, description="WebRTC voice detection, 3 the strictest."
+    )
+    vad_onset_ms: int = Field(
+        default=40, ge=20, le=400, description="Voice this long counts as speech (barge-in)."
+    )
+
+    # HTTP
+    http_host: str = "127.0.0.1"
+    http_port: int = Field(default=8080, ge=0, le=65535)
+    http_tokens: Annotated[dict[str, SecretStr], NoDecode] = Field(
+        default={}, description="Clients: name=token, comma separated. None: every request is 401."
+    )
+    http_token_in_query: bool = Field(
+        default=False, description="Accept ?token=… (for old 1C; tokens end up in access logs)."
+    )
+    http_threads: int = Field(default=8, ge=1, le=64)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003  pydantic's signature
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return (init_settings, env_settings, TomlConfigSettingsSource(settings_cls))
+
+    @field_validator("agi_allow", "contexts", "caller_ids", "variables", mode="before")
+    @classmethod
+    def _names(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("channels", "http_tokens", mode="before")
+    @classmethod
+    def _pairs(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        pairs = [part.partition("=") for part in value.split(",") if part.strip()]
+        if bad := [name for name, sign, _ in pairs if not sign]:
+            raise ValueError(f"expected name=value, comma separated; no '=' in {bad[0]!r}")
+        return {name.strip(): text.strip() for name, _, text in pairs}
+
+    @field_validator("channels")
+    @classmethod
+    def _dial_strings(cls, value: dict[str, str]) -> dict[str, str]:
+        for name, dial in value.items():
+            if not re.fullmatch(r"(PJSIP|SIP|Local|DAHDI|IAX2)/[\w.@:;/{}+-]+", dial):
+                raise ValueError(f"{name}: {dial!r} is no dial string like PJSIP/{{phone}}@trunk")
+            if dial.count("{phone}") != 1:
+                raise ValueError(f"{name}: {dial!r} must hold {{phone}} exactly once")
+        if "default" not in value:
+            raise ValueError("one trunk must be named 'default'")
+        return value
+
+    @field_validator("variables")
+    @classmethod
+    def _variable_names(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for name in value:
+            if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,63}", name):
+                raise ValueError(f"{name!r} is no plain variable name")
+            if name.upper().startswith("DIALOG_"):
+                raise ValueError(f"{name!r}: names beginning with DIALOG_ are the backend's own")
+        return value
+
+    @field_validator("database_url")
+    @classmethod
+    def _postgresql(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is None or not value.get_secret_value():
+            return None
+        if urlsplit(value.get_secret_value()).scheme not in ("postgresql", "postgres"):
+            raise ValueError("expected postgresql://user:password@host/database")
+        return value
+
+    @model_validator(mode="after")
+    def _speech_key(self) -> Settings:
+        if self.speech == "speechkit" and not (self.speechkit_api_key or self.speechkit_iam_token):
+            raise ValueError("speech=speechkit needs speechkit_api_key or speechkit_iam_token")
+        return self
+
+    @property
+    def prompts_dir(self) -> Path:
+        """Where synthesised prompts are written."""
+        return (self.sounds_dir or self.data_dir / "prompts").absolute()
+
+    def prompt_for_asterisk(self, path: Path) -> str:
+        """The name Asterisk plays ``path`` by: its own view of the folder, without extension."""
+        folder = self.sounds_dir_asterisk or str(self.prompts_dir)
+        return f"{folder.rstrip('/')}/{path.relative_to(self.prompts_dir).with_suffix('')}"
+
+    def redacted(self) -> dict[str, Any]:
+        """Every setting for a person to read; secrets as stars."""
+        return self.model_dump(mode="json")
+
+
+def load(file: str | Path | None = None, **overrides: Any) -> Settings:
+    """Settings from the environment over ``file`` (default: $DIALOG_CONFIG, or
+    /etc/asterisk-dialog.toml when it exists).
+
+    Raises ConfigError, one line per wrong setting.
+    """
+    chosen = Path(file or os.environ.get(f"{ENV_PREFIX}CONFIG") or DEFAULT_FILE)
+    if not chosen.exists() and (file or f"{ENV_PREFIX}CONFIG" in os.environ):
+        raise ConfigError(f"settings file {chosen}: there is no such file")
+    _refuse_unknown_variables()
+    config = SettingsConfigDict(**{**Settings.model_config, "toml_file": chosen})
+    configured = type("Settings", (Settings,), {"model_config": config, "__module__": __name__})
+    try:
+        settings: Settings = configured(**overrides)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"settings file {chosen}: not valid TOML: {error}") from None
+    except ValidationError as error:
+        raise ConfigError("\n".join(_explain(item) for item in error.errors())) from None
+    return settings
+
+
+def _refuse_unknown_variables() -> None:
+    known = {ENV_PREFIX + name.upper() for name in Settings.model_fields} | {f"{ENV_PREFIX}CONFIG"}
+    unknown = sorted(n for n in os.environ if n.startswith(ENV_PREFIX) and n not in known)
+    if unknown:
+        raise ConfigError(f"{unknown[0]}: there is no such setting (asterisk-dialog settings)")
+
+
+def _explain(item: Any) -> str:
+    place = [str(part) for part in item["loc"]]
+    name = place[0] if place else "settings"
+    where = f"{name} (environment {ENV_PREFIX}{name.upper()})" if place else name
+    return f"{where}: {item['msg'].removeprefix('Value error, ')}"

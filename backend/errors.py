@@ -1,0 +1,78 @@
+"""The error tree. Every error that leaves a module is one of these.
+
+DialogError
+├── ConfigError          a setting is missing or wrong; names the setting
+├── BadRequest           what came from outside is refused; names the parameter and why
+├── Hangup               the other side hung up, or the channel is gone; ends the scenario
+├── AsteriskError
+│   ├── AsteriskUnavailable   no connection to Asterisk (AMI or AGI), or it was lost
+│   ├── CommandRefused        Asterisk answered with an error; carries its words
+│   └── CommandTimeout        Asterisk did not answer within the deadline
+├── SpeechError
+│   ├── RecognitionUnavailable
+│   └── SynthesisUnavailable
+├── StorageUnavailable   PostgreSQL cannot be reached; nothing was stored
+└── ScenarioError        the scenario cannot be loaded, or its result is not JSON
+"""
+
+from __future__ import annotations
+
+
+class DialogError(Exception):
+    """Root of the tree."""
+
+
+class ConfigError(DialogError):
+    """A setting is missing or wrong. The message names the setting and says what it expects."""
+
+
+class BadRequest(DialogError):
+    """Input from outside that is refused, not repaired.
+
+    ``parameter`` is the name as the client wrote it, ``why`` a sentence for a person.
+    """
+
+    def __init__(self, parameter: str, why: str) -> None:
+        super().__init__(f"{parameter}: {why}")
+        self.parameter = parameter
+        self.why = why
+
+
+class Hangup(DialogError):
+    """The call is over: the other side hung up, or the channel or its AGI connection is gone."""
+
+
+class AsteriskError(DialogError):
+    """Something between us and Asterisk."""
+
+
+class AsteriskUnavailable(AsteriskError):
+    """There is no connection to Asterisk, or it was lost before the answer came."""
+
+
+class CommandRefused(AsteriskError):
+    """Asterisk answered the command with an error; the message carries its words."""
+
+
+class CommandTimeout(AsteriskError):
+    """Asterisk did not answer a command within its deadline."""
+
+
+class SpeechError(DialogError):
+    """Recognition or synthesis."""
+
+
+class RecognitionUnavailable(SpeechError):
+    """The recogniser cannot be reached, refused us, or did not answer in time."""
+
+
+class SynthesisUnavailable(SpeechError):
+    """The synthesiser cannot be reached, refused us, or did not answer in time."""
+
+
+class StorageUnavailable(DialogError):
+    """PostgreSQL cannot be reached. Nothing of the request was stored."""
+
+
+class ScenarioError(DialogError):
+    """A scenario cannot be found or loaded, or what it returned is not JSON."""

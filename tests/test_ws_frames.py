@@ -1,0 +1,280 @@
+"""The frame sink over real sockets."""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import pytest
+from websockets.frames import Frame, Opcode
+from websockets.sync.client import connect as websocket_connect
+from websockets.typing import Subprotocol
+
+from backend.protocol import websocket as wire
+from backend.ws_frames import FrameSink
+
+CHANNEL = "Local/100@callee-00000000;1"
+AUDIO = b"\x01\x00" * 160
+
+# What the original module's client (Asterisk 16.28, res_http_websocket) sends, byte for byte.
+ORIGINAL_HANDSHAKE = (
+    b"GET / HTTP/1.1\r\n"
+    b"Sec-WebSocket-Version: 13\r\n"
+    b"Upgrade: websocket\r\n"
+    b"Connection: Upgrade\r\n"
+    b"Host: 127.0.0.1:8081\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+    b"Sec-WebSocket-Protocol: echo\r\n"
+    b"\r\n"
+)
+
+
+@dataclass
+class RecordingEar:
+    """Everything that came, as ("open",), ("audio", bytes), ("close", reason)."""
+
+    came: queue.Queue[tuple[object, ...]] = field(default_factory=queue.Queue)
+
+    def on_open(self) -> None:
+        self.came.put(("open",))
+
+    def on_audio(self, pcm: bytes) -> None:
+        self.came.put(("audio", pcm))
+
+    def on_close(self, reason: str) -> None:
+        self.came.put(("close", reason))
+
+    def next(self) -> tuple[object, ...]:
+        return self.came.get(timeout=5)
+
+
+@pytest.fixture
+def sink() -> Iterator[FrameSink]:
+    sink = FrameSink("127.0.0.1", 0, handshake_s=0.3, unclaimed_s=0.3)
+    sink.start()
+    yield sink
+    sink.stop()
+
+
+class OldModule:
+    """The original module's side of the wire: handshake, then frames masked or not."""
+
+    def __init__(self, sink: FrameSink, *, mask: bool) -> None:
+        self.socket = socket.create_connection(("127.0.0.1", sink.port), 5)
+        self.socket.settimeout(5)
+        self._mask = mask
+        self.socket.sendall(ORIGINAL_HANDSHAKE)
+        self.answer = b""
+        while not self.answer.endswith(b"\r\n\r\n"):
+            self.answer += self.socket.recv(4096)
+
+    def frame(self, opcode: Opcode, data: bytes) -> bytes:
+        return Frame(opcode, data).serialize(mask=self._mask)
+
+    def send(self, *messages: str | bytes) -> None:
+        for message in messages:
+            text = isinstance(message, str)
+            data = message.encode() if isinstance(message, str) else message
+            self.socket.sendall(self.frame(Opcode.TEXT if text else Opcode.BINARY, data))
+
+    def close_code(self) -> int | None:
+        """Read to the end; the close frame's code, None if there was none."""
+        parser, data = wire.FrameParser(), b"x"
+        with contextlib.suppress(ConnectionResetError):
+            while data:
+                data = self.socket.recv(4096)
+                for event in parser.feed(data):
+                    if isinstance(event, wire.Close):
+                        return event.code
+        return None
+
+
+class Connect(Protocol):
+    def __call__(self, *, mask: bool = True) -> OldModule: ...
+
+
+@pytest.fixture
+def connect(sink: FrameSink) -> Iterator[Connect]:
+    modules: list[OldModule] = []
+
+    def make(*, mask: bool = True) -> OldModule:
+        modules.append(OldModule(sink, mask=mask))
+        return modules[-1]
+
+    yield make
+    for module in modules:
+        module.socket.close()
+
+
+@pytest.mark.parametrize("mask", [True, False], ids=["masked", "unmasked"])
+def test_the_original_modules_wire_form(sink: FrameSink, connect: Connect, mask: bool) -> None:
+    ear = RecordingEar()
+    sink.claim(CHANNEL, ear)
+    module = connect(mask=mask)
+    assert module.answer.startswith(b"HTTP/1.1 101 ")
+    assert b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo=" in module.answer
+    assert b"Sec-WebSocket-Protocol: echo" in module.answer
+    module.send(CHANNEL, AUDIO, AUDIO)
+    assert [ear.next() for _ in range(3)] == [("open",), ("audio", AUDIO), ("audio", AUDIO)]
+    module.socket.close()  # the original ends without a close frame
+    assert ear.next() == ("close", "closed without a close frame")
+
+
+def test_any_split_and_merge(sink: FrameSink) -> None:
+    ear = RecordingEar()
+    sink.claim(CHANNEL, ear)
+    connection = socket.create_connection(("127.0.0.1", sink.port), 5)
+    old = Frame(Opcode.TEXT, CHANNEL.encode()).serialize(mask=True)
+    data = ORIGINAL_HANDSHAKE + old + Frame(Opcode.BINARY, AUDIO).serialize(mask=False) * 3
+    connection.sendall(data[:100])
+    connection.sendall(data[100:-700])
+    for at in range(len(data) - 700, len(data)):
+        connection.sendall(data[at : at + 1])
+    assert [ear.next()[0] for _ in range(4)] == ["open", "audio", "audio", "audio"]
+    connection.close()
+
+
+def test_a_standard_client(sink: FrameSink, connect: Connect) -> None:
+    ear = RecordingEar()
+    sink.claim("PJSIP/x-1", ear)
+    url = f"ws://127.0.0.1:{sink.port}/"
+    with websocket_connect(url, subprotocols=[Subprotocol("echo")]) as client:
+        client.send("PJSIP/x-1")
+        client.send(AUDIO)
+        assert client.ping(b"are you there").wait(5)
+        assert [ear.next()[0] for _ in range(2)] == ["open", "audio"]
+        sink.release("PJSIP/x-1")
+        with pytest.raises(Exception, match="the call has ended"):
+            client.recv(5)
+
+
+def test_frames_before_the_call_are_kept_in_order(sink: FrameSink, connect: Connect) -> None:
+    module = connect()
+    sent = [n.to_bytes(2, "little") * 160 for n in range(20)]
+    module.send(CHANNEL, *sent)
+    while sink.counters.messages < 20:
+        module.socket.sendall(module.frame(Opcode.PING, b""))
+        module.socket.recv(2)
+    ear = RecordingEar()
+    sink.claim(CHANNEL, ear)
+    assert ear.next() == ("open",)
+    assert [ear.next()[1] for _ in range(20)] == sent
+
+
+def test_a_stream_that_no_call_claims_is_closed_with_a_reason(
+    sink: FrameSink, connect: Connect, caplog: pytest.LogCaptureFixture
+) -> None:
+    module = connect()
+    module.send(CHANNEL, AUDIO)
+    assert module.close_code() == 1008
+    assert sink.counters.unclaimed == 1
+    assert f"no call came for {CHANNEL}" in caplog.text
+
+
+def test_a_reconnecting_fork_goes_on_in_the_same_call(sink: FrameSink, connect: Connect) -> None:
+    ear = RecordingEar()
+    sink.claim(CHANNEL, ear)
+    first = connect()
+    first.send(CHANNEL)
+    assert ear.next() == ("open",)
+    second = connect()
+    second.send(CHANNEL, AUDIO)
+    assert [ear.next()[0], ear.next()[0]] == ["open", "audio"]
+    assert first.close_code() == 1000
+
+
+@pytest.mark.parametrize(
+    ("messages", "code"),
+    [
+        ([AUDIO], 1008),
+        ([""], 1008),
+        (["x" * 300], 1008),
+        (["a\nb"], 1008),
+        ([CHANNEL, b"\x00" * 321], 1007),
+        ([CHANNEL, b"\x00" * 70_000], 1009),
+    ],
+    ids=["audio first", "empty name", "long name", "line break", "odd bytes", "oversized"],
+)
+def test_bad_messages_get_a_clean_close(
+    sink: FrameSink,
+    connect: Connect,
+    messages: list[str | bytes],
+    code: int,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    module = connect()
+    with contextlib.suppress(OSError):
+        module.send(*messages)
+    assert module.close_code() == code
+    assert "closed: " in caplog.text
+    assert sink.counters.refused == 1
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+        b"A" * 10_000,
+        b"POST / HTTP/1.1\r\nContent-Length: 5\r\n\r\nhello",
+        b"",
+    ],
+    ids=["plain http", "tls hello", "endless line", "post", "silence"],
+)
+def test_garbage_instead_of_a_handshake(sink: FrameSink, connect: Connect, data: bytes) -> None:
+    with socket.create_connection(("127.0.0.1", sink.port), 5) as connection:
+        connection.settimeout(5)
+        connection.sendall(data)
+        with contextlib.suppress(ConnectionResetError):
+            while connection.recv(4096):
+                pass
+    assert sink.counters.refused == 1
+    still_serves(sink, connect)
+
+
+def test_no_channel_name_in_time(sink: FrameSink, connect: Connect) -> None:
+    assert connect().close_code() == 1008
+
+
+def test_a_failing_ear_ends_its_own_stream_only(sink: FrameSink, connect: Connect) -> None:
+    class Broken(RecordingEar):
+        def on_audio(self, pcm: bytes) -> None:
+            raise ValueError("a defect")
+
+    sink.claim(CHANNEL, Broken())
+    module = connect()
+    module.send(CHANNEL, AUDIO)
+    assert module.close_code() == 1011
+    still_serves(sink, connect)
+
+
+def test_peers_outside_the_allow_list_are_refused() -> None:
+    sink = FrameSink("127.0.0.1", 0, allow=["10.0.0.0/8"])
+    sink.start()
+    try:
+        with socket.create_connection(("127.0.0.1", sink.port), 5) as connection:
+            connection.settimeout(5)
+            with contextlib.suppress(ConnectionResetError):
+                assert connection.recv(1) == b""
+    finally:
+        sink.stop()
+
+
+def test_a_taken_port_is_an_error_and_leaves_no_thread() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        sink = FrameSink("127.0.0.1", other.getsockname()[1])
+        with pytest.raises(OSError, match="in use"):
+            sink.start()
+
+
+def still_serves(sink: FrameSink, connect: Connect) -> None:
+    ear = RecordingEar()
+    sink.claim("PJSIP/next-1", ear)
+    module = connect(mask=False)
+    module.send("PJSIP/next-1", AUDIO)
+    assert [ear.next()[0], ear.next()[0]] == ["open", "audio"]
+    module.socket.close()
