@@ -77,13 +77,18 @@ class LineSocket:
             raise EOFError(str(error)) from None
 
     def pending_lines(self) -> list[str]:
-        """Whole lines that have already arrived; never waits."""
-        lines = []
+        """Whole lines that have already arrived; never waits. Raises EOFError when the peer has
+        closed, but not before its last lines were returned."""
+        lines: list[str] = []
         while self._buffer or select.select([self._socket], [], [], 0)[0]:
             try:
                 lines.append(self.read_line(monotonic() + 0.05))
             except CommandTimeout:
                 break
+            except EOFError:
+                if lines:
+                    break
+                raise
         return lines
 
     def abort(self) -> None:

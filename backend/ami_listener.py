@@ -36,7 +36,8 @@ log = logging.getLogger(__name__)
 class AmiConnection:
     """A connection to Asterisk that mends itself. Implements ``ports.Ami``; thread-safe.
 
-    Owns the thread ``name``: ``start`` it, ``stop`` it.
+    Owns the thread ``name``: ``start`` it, ``stop`` it. Raises BadRequest for a user name or a
+    secret that AMI cannot carry.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class AmiConnection:
         name: str = "ami",
         timing: Timing | None = None,
     ) -> None:
+        serialize("Login", {"Username": account.user, "Secret": account.secret}, "1")
         self.where = f"{account.host}:{account.port}"
         self._account = account
         self._timing = timing or Timing()

@@ -143,6 +143,8 @@ class Pending:
 class MendedManager(Manager):  # type: ignore[misc]  # panoramisk has no types
     """panoramisk's manager; everything here runs on the AMI thread."""
 
+    protocol: Any  # MendedProtocol, None while there is no connection
+
     def __init__(
         self,
         account: Account,
@@ -170,7 +172,8 @@ class MendedManager(Manager):  # type: ignore[misc]  # panoramisk has no types
         self._tries = 0  # since the connection was last ready
         self._logged_in = False
         self._stopping = False
-        self._timer: asyncio.TimerHandle | None = None  # the next retry, boot line or ping
+        self._timer: asyncio.TimerHandle | None = None  # the next try or the next ping
+        self._boot_timer: asyncio.TimerHandle | None = None  # while FullyBooted is awaited
         self._connecting: asyncio.Task[None] | None = None
 
     # --- the connection's life ---------------------------------------------------------------
@@ -184,10 +187,12 @@ class MendedManager(Manager):  # type: ignore[misc]  # panoramisk has no types
                 await self.loop.create_connection(
                     self.config["protocol_factory"], self.config["host"], self.config["port"]
                 )
-        except OSError as error:
+        except (OSError, UnicodeError) as error:  # UnicodeError: the host is no host name
             self._retry(AsteriskUnavailable(f"cannot connect: {error or 'no answer'}"))
 
     def opened(self, protocol: MendedProtocol) -> None:
+        self.drop(self.protocol, AsteriskUnavailable("another connection took its place"))
+        self._cancel_timers()
         self.protocol = protocol
         # Without events no FullyBooted comes, and it is of class system.
         mask = "on" if self.account.events == "on" else "system"
@@ -202,7 +207,8 @@ class MendedManager(Manager):  # type: ignore[misc]  # panoramisk has no types
         else:
             self._logged_in = True
             self._tell("opened")
-            self._timer = self.loop.call_later(self.timing.boot_log_s, self._not_booted)
+            self._boot_timer = self.loop.call_later(self.timing.boot_log_s, self._not_booted)
+            self._later(self.timing.ping_s, self.ping)
 
     def _not_booted(self) -> None:
         log.warning(
@@ -211,7 +217,7 @@ class MendedManager(Manager):  # type: ignore[misc]  # panoramisk has no types
             self.where,
             self.account.user,
         )
-        self._timer = self.loop.call_later(self.timing.boot_log_s, self._not_booted)
+        self._boot_timer = self.loop.call_later(self.timing.boot_log_s, self._not_booted)
 
     def _booted(self) -> None:
         if self.connected or not self._logged_in:
@@ -224,13 +230,14 @@ class MendedManager(Manager):  # type: ignore[misc]  # panoramisk has no types
     def _ready(self) -> None:
         if not self._logged_in:
             return
+        if self._boot_timer is not None:
+            self._boot_timer.cancel()
         self._tries = 0
         self.connected = True
         self.last_error = None
         version = self.protocol.version
         log.info("AMI %s: ready as %s, protocol %s", self.where, self.account.user, version)
         self._tell("ready")
-        self._later(self.timing.ping_s, self.ping)
 
     def ping(self) -> None:
         sent_at = time.time()
@@ -250,8 +257,9 @@ class MendedManager(Manager):  # type: ignore[misc]  # panoramisk has no types
         """Give the connection up and try again; does nothing for one that is given up already."""
         if protocol is None or protocol is not self.protocol:
             return
-        self.protocol: MendedProtocol | None = None
+        self.protocol = None
         protocol.close()
+        self._cancel_timers()
         was_open, self._logged_in = self._logged_in, False
         pending, self._pending = self._pending, {}
         self.connected = False
@@ -282,7 +290,7 @@ class MendedManager(Manager):  # type: ignore[misc]  # panoramisk has no types
     async def shutdown(self) -> None:
         """Log off and close. What is pending fails."""
         self._stopping = True
-        self._cancel_timer()
+        self._cancel_timers()
         if self._connecting is not None and not self._connecting.done():
             self._connecting.cancel()
         if self.protocol is not None:
@@ -291,14 +299,16 @@ class MendedManager(Manager):  # type: ignore[misc]  # panoramisk has no types
         await asyncio.sleep(0)  # lets the transport call connection_lost
 
     def _later(self, delay_s: float, what: Callable[[], None]) -> None:
-        self._cancel_timer()
+        if self._timer is not None:
+            self._timer.cancel()
         if not self._stopping:
             self._timer = self.loop.call_later(delay_s, what)
 
-    def _cancel_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+    def _cancel_timers(self) -> None:
+        for timer in (self._timer, self._boot_timer):
+            if timer is not None:
+                timer.cancel()
+        self._timer = self._boot_timer = None
 
     def _tell(self, what: str, *args: Any) -> None:
         for listener in self._listeners:
@@ -342,6 +352,8 @@ class MendedManager(Manager):  # type: ignore[misc]  # panoramisk has no types
             log.exception("AMI %s: the callback of %s failed", self.where, action.name)
 
     def received(self, protocol: MendedProtocol, messages: Sequence[Message]) -> None:
+        if protocol is not self.protocol:
+            return  # given up already
         events: list[Message] = []
         booted = False
         for message in messages:

@@ -62,7 +62,7 @@ class Settings(BaseSettings):
     # Asterisk: AMI
     ami_host: str = "127.0.0.1"
     ami_port: int = Field(default=5038, ge=1, le=65535)
-    ami_user: str = "dialog"
+    ami_user: str = "asterisk-dialog"
     ami_secret: SecretStr = Field(
         default=SecretStr(""), description="Secret of the manager user (manager.conf)."
     )
@@ -269,12 +269,13 @@ def load(file: str | Path | None = None, **overrides: Any) -> Settings:
     config = SettingsConfigDict(**{**Settings.model_config, "toml_file": chosen})
     configured = type("Settings", (Settings,), {"model_config": config, "__module__": __name__})
     try:
-        settings: Settings = configured(**overrides)
+        checked = configured(**overrides)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"settings file {chosen}: not valid TOML: {error}") from None
     except ValidationError as error:
         raise ConfigError("\n".join(_explain(item) for item in error.errors())) from None
-    return settings
+    # Of the plain class: it can be handed to child processes.
+    return Settings.model_construct(**checked.__dict__)
 
 
 def _refuse_unknown_variables() -> None:

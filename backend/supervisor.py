@@ -26,6 +26,7 @@ from backend.errors import DialogError
 log = logging.getLogger(__name__)
 
 READY_S = 60.0
+CHECK_S = 1.0
 RESTART_S = (0.5, 30.0)  # first pause, longest
 STEADY_S = 60.0  # alive this long: the next restart is a first one again
 _PR_SET_PDEATHSIG = 1
@@ -94,18 +95,26 @@ class Supervisor:
         self._children.append(child)
         return child.info
 
-    def watch(self) -> None:
-        """Restart what dies, until SIGTERM or SIGINT."""
+    def watch(self, check: Callable[[], None]) -> None:
+        """Restart what dies, until SIGTERM or SIGINT; ``check`` is called once a second."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
         while not self._stopping:
             due = min((at for at, _ in self._due), default=None)
-            timeout_s = None if due is None else max(due - monotonic(), 0)
+            timeout_s = CHECK_S if due is None else min(max(due - monotonic(), 0), CHECK_S)
             sentinels: list[Any] = [child.process.sentinel for child in self._children]
             fired = wait([*sentinels, self._wake], timeout_s)
             for child in [c for c in self._children if c.process.sentinel in fired]:
                 self._died(child)
             self._restart_due()
+            self._check(check)
+
+    @staticmethod
+    def _check(check: Callable[[], None]) -> None:
+        try:
+            check()
+        except (DialogError, OSError) as error:
+            log.error("%s; tried again in %g s", error, CHECK_S)
 
     def stop(self) -> None:
         """SIGTERM to each child in reverse order of start, its drain time, then SIGKILL."""

@@ -102,6 +102,16 @@ def test_hangup_line_while_idle(session: Make) -> None:
     assert one.peer.commands == []
 
 
+def test_hangup_line_and_eof_together_are_no_loss_of_asterisk(session: Make) -> None:
+    one = session(lambda _: b"200 result=-1 endpos=800\n")
+    one.agi.command("CONTROL STREAM FILE", "x", "", timeout_s=5)
+    one.peer.send(b"HANGUP\n")
+    one.peer.mine.shutdown(socket.SHUT_WR)
+    with pytest.raises(Hangup):
+        one.agi.execute("NOOP")
+    assert not one.agi.asterisk_lost
+
+
 def test_eof_is_a_hangup_and_says_asterisk_was_lost(session: Make) -> None:
     """pyst2: ValueError."""
     one = session(lambda _: None)

@@ -42,13 +42,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "config": {"errors"},
     "supervisor": {"errors"},
     "agi_server": FOUNDATION | PURE | {"ports"},
-    "ami_listener": FOUNDATION | PURE | {"ports"},
-    "ami_events": FOUNDATION | PURE | {"ports"},
+    "ami": FOUNDATION | PURE | {"ports"},
     "ws_frames": FOUNDATION | PURE | {"ports"},
     "storage": FOUNDATION | PURE | {"ports"},
     "speech": FOUNDATION | PURE | {"ports"},
-    "web": FOUNDATION | PURE | {"ports", "storage", "config", "http_api"},
-    "http_api": FOUNDATION | PURE,
+    "web": FOUNDATION | PURE | {"ports"},
 }
 KNOWS_ALL = {"app", "cli", "__main__", "demo", "doctor"}
 
@@ -58,10 +56,14 @@ def modules() -> list[Path]:
 
 
 def room_of(dotted: str) -> str:
-    """``dialing.policy`` where a file has rules of its own, else the first part."""
+    """``dialing.policy`` where a file has rules of its own, ``ami`` for every ``ami_…`` file,
+    ``web`` for the ``web…`` and ``http_…`` files, else the first part."""
     parts = dotted.split(".")
     two = ".".join(parts[:2])
-    return two if two in MAY_IMPORT else parts[0]
+    if two in MAY_IMPORT:
+        return two
+    family = {"ami": "ami", "web": "web", "http": "web"}.get(parts[0].split("_")[0])
+    return family or parts[0]
 
 
 def dotted(path: Path) -> str:

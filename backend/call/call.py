@@ -13,7 +13,7 @@ from uuid import UUID
 
 from backend.call.ear import CallEar
 from backend.call.playback import Playback, Played, PlayEnd
-from backend.errors import BadRequest, CommandRefused, RecognitionUnavailable
+from backend.errors import BadRequest, CommandRefused, Hangup, RecognitionUnavailable
 from backend.model import Utterance, Word
 from backend.protocol.agi import Reply
 
@@ -231,9 +231,13 @@ class Call:
         name = (
             prompt.name if isinstance(prompt, Sound) else self._prompt_name(prompt, self.language)
         )
-        start_ms = self._ear.position_ms
-        played = self._playback.play(name, timeout_s=self._left_s())
         text = f"[{prompt.name}]" if isinstance(prompt, Sound) else prompt
+        start_ms = self._ear.position_ms
+        try:
+            played = self._playback.play(name, timeout_s=self._left_s())
+        except Hangup:  # what was heard of it is in the transcript all the same
+            self._on_spoken(Utterance("robot", text, start_ms, self._ear.position_ms))
+            raise
         self._on_spoken(Utterance("robot", text, start_ms, start_ms + played.end_ms))
         return played
 

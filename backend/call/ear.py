@@ -75,6 +75,7 @@ class CallEar:
         self._connections = 0
         self._connected = False
         self._closed = False
+        self._cut = False
         self._owed_since: float | None = None  # an utterance has ended, its text is awaited
         self._finals: list[Hypothesis] = []
         self._utterances: deque[Utterance] = deque(maxlen=KEPT_UTTERANCES)
@@ -139,11 +140,7 @@ class CallEar:
 
     def end_utterance(self) -> None:
         """Ask for the text of what has been said so far, though the caller still speaks."""
-        with self._cond:
-            stream = self._stream
-            self._owed_since = self._owed_since or monotonic()
-        if stream is not None:
-            stream.end_utterance()
+        self._cut = True
 
     def close(self, timeout_s: float) -> None:
         """The stream has been released: wait for the text still owed, at most ``timeout_s``,
@@ -179,6 +176,10 @@ class CallEar:
         self._received_bytes += len(pcm)
         for action in self._gate.push(pcm):
             self._act(action)
+        if self._cut:
+            self._cut = False
+            for action in self._gate.cut():
+                self._act(action)
         if self._voice and (callback := self._on_voice) is not None:
             callback()
 

@@ -67,6 +67,7 @@ class Playback:
 
         Raises Hangup, CommandTimeout, CommandRefused (no such sound).
         """
+        began = monotonic()
         with self._cond:
             self._running, self._last_stop, self._queued = True, 0.0, 0
         try:
@@ -74,6 +75,7 @@ class Playback:
                 "CONTROL STREAM FILE", sound, "", "3000", NO_KEY, NO_KEY, timeout_s=timeout_s
             )
         finally:
+            took_ms = round((monotonic() - began) * 1000)
             with self._cond:
                 self._running = False
         queued = self._settle_stops()
@@ -83,7 +85,9 @@ class Playback:
             self._drain(strays)
         if reply.result == "-1" or status.data == "ERROR":
             raise CommandRefused(f"Asterisk cannot play the sound {sound!r}: is the file there?")
-        end_ms = int(reply.extra.get("endpos", "0"))
+        end_ms = int(reply.extra.get("endpos", "-1"))
+        if end_ms < 0:  # Asterisk's word for "the file's end"
+            end_ms = took_ms
         return Played(PlayEnd.INTERRUPTED if stopped else PlayEnd.COMPLETED, end_ms)
 
     def stop(self) -> bool:

