@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 HANDSHAKE_S = 5.0
 HANDSHAKE_BYTES = 8 * 1024
 UNCLAIMED_S = 5.0
+TICK_S = 0.1
 EARLY_MESSAGES = 500  # kept until the call claims its stream: 10 s of 20 ms
 MAX_CHANNEL_BYTES = 256
 MAX_CONNECTIONS = 2000
@@ -42,6 +43,9 @@ class Ear(Protocol):
 
     def on_audio(self, pcm: bytes) -> None:
         """RATE_HZ signed linear 16 bit mono, any whole number of samples."""
+
+    def on_tick(self) -> None:
+        """Every TICK_S, whether audio comes or not."""
 
     def on_close(self, reason: str) -> None:
         """The fork has gone; it may connect again."""
@@ -146,6 +150,23 @@ class FrameSink:
             lambda: _Connection(self), self._host, self.port, backlog=256
         )
         self.port = self._server.sockets[0].getsockname()[1]
+        self._tick()
+
+    def _tick(self) -> None:
+        for channel, seat in self._seats.items():
+            if seat.ear is not None:
+                self._guard(channel, seat, seat.ear.on_tick)
+        self._loop.call_later(TICK_S, self._tick)
+
+    @staticmethod
+    def _guard(channel: str, seat: _Seat, call: Callable[[], None]) -> None:
+        """A call's ear that fails ends its own stream; the others go on."""
+        try:
+            call()
+        except Exception:
+            log.exception("frame sink: %s: its listener failed", channel)
+            if seat.connection is not None:
+                seat.connection.close(1011, "internal error")
 
     async def _close(self) -> None:
         if self._server is not None:

@@ -3,7 +3,7 @@
 set -eu
 venv=$1
 python=${PYTHON:-python3}
-packages="mmdebstrap gcc libc6-dev make libwebsockets-dev libssl-dev cppcheck flite espeak-ng openssl"
+packages="mmdebstrap gcc libc6-dev make libwebsockets-dev libssl-dev pkg-config cppcheck flite espeak-ng openssl"
 
 missing=
 for package in $packages python3-venv; do

@@ -90,6 +90,7 @@ class Talk:
     """A call with its channel, its recogniser and its audio in the test's hands."""
 
     def __init__(self) -> None:
+        self.now = 1000.0  # the stream's wall clock
         self.channel = FakeChannel()
         self.recognizer = FakeRecognizer()
         self.said: list[Utterance] = []
@@ -101,6 +102,7 @@ class Talk:
             VoiceGate(ByValueDetector(), pre_roll_ms=20),  # type: ignore[arg-type]
             own_end_of_utterance=True,
             on_utterance=self.said.append,
+            clock=lambda: self.now,
         )
         info = CallInfo(
             uuid4(), None, "PJSIP/x-1", "1", "inbound", "100", "200", "test", None, "ru-RU"
@@ -231,6 +233,31 @@ def test_hangup_in_the_prompt(talk: Talk) -> None:
     talk.channel.on_play = talk.channel.hang_up
     with pytest.raises(Hangup):
         talk.call.hear("Вопрос?", timeout_s=30)
+
+
+def test_a_phone_that_sends_nothing_while_silent(talk: Talk) -> None:
+    """Silence suppression: the utterance ends though no frame says so."""
+    talk.recognizer.texts = ["да"]
+    talk.hear_frames(VOICE, VOICE)
+    talk.now += 0.3
+    talk.ear.on_tick()
+    assert talk.ear.speaking, "a moment without packets is no silence yet"
+    talk.now += 0.2
+    talk.ear.on_tick()
+    assert not talk.ear.speaking
+    assert [u.text for u in talk.said] == ["да"]
+    assert talk.ear.position_ms == 540
+    assert talk.ear.figures.audio_ms == 40
+    talk.now += 7
+    talk.ear.on_tick()
+    assert talk.recognizer.silence_ms > 5000, "the recogniser is kept awake"
+
+
+def test_a_fork_that_is_gone_is_not_silence(talk: Talk) -> None:
+    talk.ear.on_close("gone")
+    talk.now += 5
+    talk.ear.on_tick()
+    assert talk.ear.position_ms == 0
 
 
 def test_an_endless_talker_is_cut(talk: Talk, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,12 +38,16 @@ class RecordingEar:
     """Everything that came, as ("open",), ("audio", bytes), ("close", reason)."""
 
     came: queue.Queue[tuple[object, ...]] = field(default_factory=queue.Queue)
+    ticks: int = 0
 
     def on_open(self) -> None:
         self.came.put(("open",))
 
     def on_audio(self, pcm: bytes) -> None:
         self.came.put(("audio", pcm))
+
+    def on_tick(self) -> None:
+        self.ticks += 1
 
     def on_close(self, reason: str) -> None:
         self.came.put(("close", reason))

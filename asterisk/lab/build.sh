@@ -26,6 +26,7 @@ PHRASES=(
     "yes=Yes."
     "no=No."
     "over=Yes please."
+    "question=Hello! Will you come tomorrow? Please say yes or no."
     "long=Wait a moment please, I do not want to listen to all of this, let me say something first."
     "unavailable=The number you have dialed is switched off or unavailable. Please try again later."
 )

@@ -17,6 +17,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import psycopg2
 from lab import LabError
@@ -102,9 +103,15 @@ def serve(stack: Stack) -> int:
 def show(stack: Stack, answer: str, began: float) -> int:
     """One call, watched."""
     wanted = ANSWERS[answer]
-    phone = f"{wanted.code}0001"
-    say(began, f"GET /originate?phone={phone}: a subscriber who {wanted.text}")
-    task = stack.originate(phone, external_id=f"demo-{answer}", **dict(wanted.extra))
+    shutil.copyfile(stack.lab.speech / "question.wav", stack.lab.sounds / "question.wav")
+    query = {
+        "phone": f"{wanted.code}0001",
+        "file": "dialog/question",
+        "external_id": f"demo-{answer}",
+        **dict(wanted.extra),
+    }
+    say(began, f"GET /originate?{urlencode(query, safe='/')}  (a subscriber who {wanted.text})")
+    task = stack.originate(**query)
     task = watch(stack, task, began)
     print(json.dumps(task, indent=2, ensure_ascii=False))
     stored = stored_events(stack, task)
@@ -141,7 +148,8 @@ def stored_events(stack: Stack, task: dict[str, Any]) -> int:
     connection = psycopg2.connect(stack.dsn)
     try:
         with connection.cursor() as cursor:
-            cursor.execute("SELECT count(*) FROM events WHERE linkedid = %s", (task["uniqueid"],))
+            query = "SELECT count(*) FROM events WHERE linkedid = %s"
+            cursor.execute(query, (task["asterisk_uniqueid"],))
             row = cursor.fetchone()
             return int(row[0]) if row else 0
     finally:

@@ -251,7 +251,7 @@ class Lab:
             (home / name).mkdir(parents=True)
         write_tree(home / "etc", files)
         share = Path("/usr/share/asterisk")
-        (home / "data/sounds").symlink_to(share / "sounds")
+        self._furnish_sounds(home / "data/sounds", share / "sounds")
         for name in ("core-en_US.xml", "appdocsxml.dtd"):
             (home / "data/documentation" / name).symlink_to(share / "documentation" / name)
         for module in (self._built["root"] / MODULES).glob("*.so"):
@@ -261,6 +261,13 @@ class Lab:
                 (home / "modules" / own.name).symlink_to(own)
             for docs in self._built["module"].rglob("thirdparty"):
                 (home / "data/documentation/thirdparty").symlink_to(docs)
+
+    def _furnish_sounds(self, folder: Path, share: Path) -> None:
+        """Asterisk's own sounds, and the backend's folder among them as ``dialog/``."""
+        folder.mkdir(parents=True)
+        for own in self._built["root"].joinpath(*share.parts[1:]).iterdir():
+            (folder / own.name).symlink_to(share / own.name)
+        (folder / "dialog").symlink_to(self.sounds)
 
     def _launch(self, instances: list[Instance], detached: bool, deadline: float) -> None:
         binds = [self.folder, self.sounds, self.recordings, self.speech]

@@ -17,6 +17,8 @@ from backend.media.gate import Action, Audio, EndOfUtterance, Silence, VoiceGate
 from backend.media.voice import SpeechStarted
 from backend.model import Utterance, Word
 from backend.ports import (
+    FRAME_BYTES,
+    FRAME_MS,
     RATE_HZ,
     Hypothesis,
     RecognitionEvent,
@@ -29,6 +31,10 @@ from backend.ports import (
 
 log = logging.getLogger(__name__)
 
+# A caller's phone may send nothing while he is silent (silence suppression), and a call on hold
+# has no frames at all. The stream's time goes on all the same: after this long without audio,
+# silence is put in its place, or no utterance would end and recognition would starve.
+FILL_AFTER_S = 0.4
 KEPT_UTTERANCES = 100  # a scenario that never hears drops the oldest; all are in the transcript
 BYTES_PER_MS = RATE_HZ // 1000 * 2
 
@@ -57,6 +63,7 @@ class CallEar:
         *,
         own_end_of_utterance: bool,
         on_utterance: Callable[[Utterance], None],
+        clock: Callable[[], float] = monotonic,
     ) -> None:
         self._channel = channel
         self._recognizer = recognizer
@@ -64,6 +71,7 @@ class CallEar:
         self._gate = gate
         self._own_end = own_end_of_utterance
         self._on_utterance = on_utterance
+        self._clock = clock
         # Guards what the call's thread waits for. The counters and the stream are single
         # references, written by one thread each: readers need no lock.
         self._cond = threading.Condition()
@@ -71,6 +79,9 @@ class CallEar:
         self._on_voice: Callable[[], object] | None = None
         self._voice = False
         self._received_bytes = 0
+        self._filled_bytes = 0
+        self._audio_at = clock()  # the last audio came
+        self._filled_to = self._audio_at  # the stream's time is filled up to here
         self._messages = 0
         self._connections = 0
         self._connected = False
@@ -91,13 +102,14 @@ class CallEar:
 
     @property
     def position_ms(self) -> int:
-        """How much audio has come."""
-        return self._received_bytes // BYTES_PER_MS
+        """The stream's time: the audio that came, and the silence put where none did."""
+        return (self._received_bytes + self._filled_bytes) // BYTES_PER_MS
 
     @property
     def figures(self) -> EarFigures:
         with self._cond:
-            return EarFigures(self.position_ms, self._messages, self._connections)
+            audio_ms = self._received_bytes // BYTES_PER_MS
+            return EarFigures(audio_ms, self._messages, self._connections)
 
     def on_voice(self, callback: Callable[[], object] | None) -> None:
         """``callback`` runs in the audio loop with every frame in which the caller is speaking,
@@ -160,6 +172,7 @@ class CallEar:
     # The audio loop
 
     def on_open(self) -> None:
+        self._audio_at = self._filled_to = self._clock()
         with self._cond:
             self._connected = True
             self._connections += 1
@@ -174,6 +187,20 @@ class CallEar:
     def on_audio(self, pcm: bytes) -> None:
         self._messages += 1
         self._received_bytes += len(pcm)
+        self._audio_at = self._filled_to = self._clock()
+        self._listen_to(pcm)
+
+    def on_tick(self) -> None:
+        """Time goes by, audio or not; several times a second."""
+        now = self._clock()
+        if not self._connected or now - self._audio_at < FILL_AFTER_S:
+            return
+        frames = int((now - self._filled_to) * 1000) // FRAME_MS
+        self._filled_to += frames * FRAME_MS / 1000
+        self._filled_bytes += frames * FRAME_BYTES
+        self._listen_to(bytes(frames * FRAME_BYTES))
+
+    def _listen_to(self, pcm: bytes) -> None:
         for action in self._gate.push(pcm):
             self._act(action)
         if self._cut:
