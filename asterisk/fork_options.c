@@ -51,6 +51,9 @@ static int parse_direction(const struct parser *p, const char *arg)
 		{ "in", FORK_WANT_READ, FORK_WANT_WRITE },
 		{ "out", FORK_WANT_WRITE, FORK_WANT_READ },
 		{ "both", FORK_WANT_BOTH, FORK_WANT_READ },
+		/* The channel's own terms mean the same whatever the configuration says. */
+		{ "read", FORK_WANT_READ, FORK_WANT_READ },
+		{ "write", FORK_WANT_WRITE, FORK_WANT_WRITE },
 	};
 
 	for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++) {
@@ -59,7 +62,7 @@ static int parse_direction(const struct parser *p, const char *arg)
 			return 0;
 		}
 	}
-	return refuse(p, 'D', arg, "in, out or both is wanted");
+	return refuse(p, 'D', arg, "in, out, both, read or write is wanted");
 }
 
 static int parse_tls(const struct parser *p, const char *arg)

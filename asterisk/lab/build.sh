@@ -2,7 +2,9 @@
 # Makes what the lab runs: a root folder with a real Asterisk 16.28, the words its subscriber says,
 # and our module compiled for exactly that Asterisk.
 #
-#   build.sh [--no-module]      prints  root=…  speech=…  module=…  (progress goes to stderr)
+#   build.sh [--no-module]          prints  root=…  speech=…  module=…  (progress goes to stderr)
+#   build.sh --warnings-are-errors  compiles the module afresh and throws it away; prints nothing, or
+#                                   the compiler's warnings, and then it fails
 #
 # All of it is kept outside the checkout, in
 #   ${ASTERISK_DIALOG_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/asterisk-dialog}
@@ -18,6 +20,7 @@ SUITE=bullseye # the last Debian with Asterisk 16 (16.28.0)
 COMPONENT=main # alone: the security suite of a closed release is not always complete
 PACKAGES=asterisk,asterisk-dev,gcc,libc6-dev,make,libwebsockets-dev,libssl-dev
 PACKAGES+=,asterisk-core-sounds-en-gsm,flite,espeak-ng,sox
+HOSTS=$'127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback' # its /etc/hosts
 # End of the recipe.
 
 # Recipe of the words.
@@ -85,6 +88,7 @@ make_root() { # make_root FOLDER
         --dpkgopt='path-exclude=/usr/share/info/*' --aptopt='Acquire::Retries "3"' \
         "$SUITE" "$1" "deb $from $SUITE $COMPONENT" >&2
     rm -f "$1/etc/resolv.conf" "$1/etc/hostname" # this machine's, and of no use on the loopback
+    echo "$HOSTS" >"$1/etc/hosts"
 }
 
 make_speech() { # make_speech ROOT FOLDER: synthesised inside the root, with the root's own voices
@@ -111,6 +115,16 @@ build() { # build FOLDER MAKER [ARGUMENT…]
     mv "$part" "$folder"
 }
 
+# Runs COMMAND as the only build on this machine.
+locked() { # locked COMMAND…
+    [ "$(id -u)" = 0 ] || fail "needs root: run it with sudo -E"
+    mkdir -p "$cache"
+    (
+        flock 9
+        "$@"
+    ) 9>"$cache/.lock"
+}
+
 # The module's own files, relative to asterisk/. A change in one of them makes a new module.
 module_sources() {
     (cd "$asterisk_dir" && find . -maxdepth 1 -type f \
@@ -123,14 +137,26 @@ hash_of_module() { # hash_of_module RECIPE_HASH
         sha256sum | cut -c1-16
 }
 
-make_module() { # make_module ROOT FOLDER
-    local inside=build/$$ list=()
+# Puts the sources into a folder of their own in ROOT, which is gone when this script ends.
+unpack_module() { # unpack_module ROOT FOLDER_IN_ROOT
+    local list=()
     mapfile -t list < <(module_sources)
-    say "compiling app_audiofork.so"
-    mkdir -p "$1/$inside"
+    mkdir -p "$1/$2"
     # shellcheck disable=SC2064  # the folder of now is meant, not that of exit
-    trap "rm -rf '$1/$inside'" EXIT
-    (cd "$asterisk_dir" && cp --parents "${list[@]}" "$1/$inside/")
+    trap "rm -rf '$1/$2'" EXIT
+    (cd "$asterisk_dir" && cp --parents "${list[@]}" "$1/$2/")
+}
+
+check_module() { # check_module ROOT
+    local inside=build/check.$$
+    unpack_module "$1" "$inside"
+    chroot "$1" make -s -C "/$inside" WERROR=1 >&2
+}
+
+make_module() { # make_module ROOT FOLDER
+    local inside=build/$$
+    say "compiling app_audiofork.so"
+    unpack_module "$1" "$inside"
     chroot "$1" make -s -C "/$inside" >&2
     chroot "$1" make -s -C "/$inside" install DESTDIR="/$inside/out" >&2
     [ -n "$(find "$1/$inside/out" -name app_audiofork.so)" ] ||
@@ -140,6 +166,10 @@ make_module() { # make_module ROOT FOLDER
 
 main() {
     local root speech module=
+    case ${1:-} in
+    '' | --no-module | --warnings-are-errors) ;;
+    *) fail "unknown option $1; known: --no-module, --warnings-are-errors" ;;
+    esac
     root=$(dpkg --print-architecture | hash_of_recipe root)
     speech=$cache/speech/$(echo "$root" | hash_of_recipe words)
     if [ "${1:-}" != --no-module ]; then
@@ -147,14 +177,15 @@ main() {
         module=$cache/module/$(hash_of_module "$root")
     fi
     root=$cache/root/$root
+    if [ "${1:-}" = --warnings-are-errors ]; then
+        locked build "$root" make_root
+        check_module "$root"
+        return
+    fi
     if [ ! -d "$root" ] || [ ! -d "$speech" ] || { [ -n "$module" ] && [ ! -d "$module" ]; }; then
-        [ "$(id -u)" = 0 ] || fail "needs root: run it with sudo -E"
-        mkdir -p "$cache"
-        exec 9>"$cache/.lock"
-        flock 9
-        build "$root" make_root
-        build "$speech" make_speech "$root"
-        [ -z "$module" ] || build "$module" make_module "$root"
+        locked build "$root" make_root
+        locked build "$speech" make_speech "$root"
+        [ -z "$module" ] || locked build "$module" make_module "$root"
     fi
     printf 'root=%s\nspeech=%s\nmodule=%s\n' "$root" "$speech" "$module"
 }

@@ -59,7 +59,6 @@ class Stack:
         env: Mapping[str, str] | None = None,
         globals: Mapping[str, str] | None = None,
         fork: str = "dialplan",
-        workers: int = 1,
     ) -> None:
         self.folder = folder.resolve()
         self.data_dir = self.folder / "backend"
@@ -70,7 +69,6 @@ class Stack:
         base = ports.pbx_sip + 10
         self._agi, self._http, self._ws = base, base + 1, base + 10
         self._env = dict(env or {})
-        self._workers = workers
         self._process: subprocess.Popen[str] | None = None
         self.lab = Lab(
             self.folder / "lab",
@@ -139,6 +137,12 @@ class Stack:
                 process.wait(STOP_S)
         self.kill_backend()
 
+    def signal(self, number: int) -> int:
+        """Send a signal to the supervisor alone; its exit code."""
+        assert self._process is not None
+        self._process.send_signal(number)
+        return self._process.wait(STOP_S)
+
     def kill_backend(self) -> None:
         """SIGKILL to the supervisor, as a crash would; waits until its children are gone too."""
         process, self._process = self._process, None
@@ -163,7 +167,6 @@ class Stack:
         settings = {
             "DIALOG_NODE": "lab",
             "DIALOG_DATA_DIR": str(self.data_dir),
-            "DIALOG_WORKERS": str(self._workers),
             "DIALOG_AMI_PORT": str(self.lab.pbx.ami_port),
             "DIALOG_AMI_USER": self.lab.pbx.ami_user,
             "DIALOG_AMI_SECRET": self.lab.pbx.ami_secret,

@@ -40,7 +40,14 @@ from backend.ports import Ami, RecognitionOptions, Recognizer, RecordSink
 log = logging.getLogger(__name__)
 
 LAST_WORDS_S = 2.0  # after the call's end, for the text of what was said last
-VARIABLES = ("DIALOG_TASK", "DIALOG_SCENARIO", "DIALOG_FILE", "DIALOG_FORK_ID", "DIALOG_NUMBER")
+VARIABLES = (
+    "DIALOG_TASK",
+    "DIALOG_SCENARIO",
+    "DIALOG_FILE",
+    "DIALOG_NUMBER",
+    "DIALOG_FORK_ID",
+    "WS_SOCKET_SESSION",  # the fork's id in the article's dialplan
+)
 
 
 class AgiSession(Agi, Protocol):
@@ -48,6 +55,7 @@ class AgiSession(Agi, Protocol):
 
     env: dict[str, str]
     asterisk_lost: bool
+    aborted: str | None
 
 
 class Streams(Protocol):
@@ -146,7 +154,7 @@ class _Session:
     ) -> None:
         self._agi = agi
         self._info = info
-        self._fork_id = variables.get("DIALOG_FORK_ID", "")
+        self._fork_id = variables.get("DIALOG_FORK_ID") or variables.get("WS_SOCKET_SESSION", "")
         self._services = services
         self._numbers = count()
         voice = services.voice
@@ -196,7 +204,7 @@ class _Session:
             self._fork()
             result = self._json(self._scenario()(self._call))
             outcome = Outcome(TaskState.DONE, Reason.COMPLETED)
-        except Exception as raised:  # noqa: BLE001  a call begins and ends here
+        except (Exception, SystemExit) as raised:  # noqa: BLE001  a call begins and ends here
             outcome, error = self._settle(raised)
         self._close(outcome, result, error)
 
@@ -221,7 +229,7 @@ class _Session:
             return
         if self._fork_id:
             self._exec("StopAudioFork", self._fork_id)
-        result = self._exec("AudioFork", f"{self._services.fork_url},D(in)i(DIALOG_FORK_ID)")
+        result = self._exec("AudioFork", f"{self._services.fork_url},D(read)i(DIALOG_FORK_ID)")
         if result == NO_RESULT_APP:
             log.error(
                 "%s: no audio: Asterisk has no AudioFork; is app_audiofork.so loaded?",
@@ -232,9 +240,11 @@ class _Session:
         timeout_s = self._services.call.command_s
         return self._agi.command("EXEC", application, data, timeout_s=timeout_s).result
 
-    def _settle(self, raised: Exception) -> tuple[Outcome, str | None]:
+    def _settle(self, raised: BaseException) -> tuple[Outcome, str | None]:
         """The outcome of a scenario that did not return."""
         info = self._info
+        if isinstance(raised, Hangup) and self._agi.aborted is not None:
+            return Outcome(TaskState.FAILED, Reason.SCENARIO_ERROR), self._agi.aborted
         if isinstance(raised, Hangup):
             reason = Reason.ASTERISK_LOST if self._agi.asterisk_lost else Reason.CALLER_HANGUP
             return Outcome(TaskState.FAILED, reason), None

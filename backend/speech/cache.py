@@ -51,8 +51,9 @@ class PromptCache:
         self._max_bytes = max_bytes
         self._lock = threading.Lock()
         self._working: dict[str, Future[Path]] = {}  # one per synthesis in progress
-        folder.mkdir(parents=True, exist_ok=True)
-        folder.chmod(0o755)  # Asterisk is another user
+        if not folder.exists():  # one that is there is as its admin wants it
+            folder.mkdir(parents=True)
+            folder.chmod(0o755)  # Asterisk is another user
         self._bytes = self._measure()
 
     def path(self, text: str, *, language: str, timeout_s: float) -> Path:

@@ -1,0 +1,203 @@
+"""The wire: SIP and RTP on the loopback as the kernel sees them, with its own time stamps.
+
+An AF_PACKET socket with a filter in the kernel. Times are seconds of CLOCK_REALTIME at which the
+packet passed the loopback device, however late it is read here.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import re
+import socket
+import struct
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import TracebackType
+
+from lab_config import RTP_PORTS, Ports
+from lab_sound import LOUD
+
+ETH_P_IP = 0x0800
+SO_ATTACH_FILTER, SO_RCVBUFFORCE, SO_TIMESTAMPNS = 26, 33, 35
+SOL_PACKET, PACKET_IGNORE_OUTGOING = 263, 23
+IP_UDP, RTP_HEADER = 28, 12
+BUFFER_BYTES = 64 * 2**20
+READ_S = 0.02
+SAMPLES_MS = 8
+
+
+@dataclass(frozen=True)
+class Packet:
+    """``at``: seconds of CLOCK_REALTIME."""
+
+    at: float
+    source: int
+    target: int
+    payload: bytes
+
+
+@dataclass(frozen=True)
+class Invite:
+    """The first INVITE of a call: when, and the port our PBX receives its audio on."""
+
+    at: float
+    rtp_port: int
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A barge-in as the wire saw it. Seconds of CLOCK_REALTIME, exact to the sample: the time of
+    the packet plus the sample's place in it."""
+
+    speech_at: float
+    speech_packet_at: float
+    prompt_ended_at: float
+    speech_ended_at: float
+    next_prompt_at: float
+
+
+class Wire:
+    """Keeps what goes to the subscriber's SIP port and, with ``rtp``, all RTP of the lab."""
+
+    def __init__(self, ports: Ports, *, rtp: bool) -> None:
+        self._ports = ports
+        last = ports.subscriber_rtp + RTP_PORTS - 1 if rtp else ports.subscriber_sip
+        self._socket = _open(ports.subscriber_sip, last)
+        self._packets: list[Packet] = []
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._read, name="wire")
+
+    def __enter__(self) -> Wire:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stop.set()
+        self._thread.join()
+        self._socket.close()
+
+    def lost(self) -> int:
+        """Packets that the kernel could not keep for us since the last call."""
+        found = self._socket.getsockopt(SOL_PACKET, 6, 8)  # PACKET_STATISTICS
+        return int(struct.unpack("II", found)[1])
+
+    def invites(self) -> dict[str, Invite]:
+        """The first INVITE to each number."""
+        found: dict[str, Invite] = {}
+        for packet in list(self._packets):
+            if packet.target != self._ports.subscriber_sip:
+                continue
+            line = re.match(rb"INVITE sip:(\d+)@", packet.payload)
+            media = re.search(rb"^m=audio (\d+)", packet.payload, re.MULTILINE)
+            if line and media:
+                found.setdefault(line[1].decode(), Invite(packet.at, int(media[1])))
+        return found
+
+    def invite(self, number: str, timeout_s: float = 5) -> Invite | None:
+        """The INVITE to NUMBER, once it is there."""
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline:
+            if (found := self.invites().get(number)) is not None:
+                return found
+            time.sleep(READ_S)
+        return None
+
+    def cut(self, rtp_port: int) -> Cut | None:
+        """The barge-in of the call whose audio our PBX receives on ``rtp_port``."""
+        speech = list(self._loud("target", rtp_port))
+        tone = list(self._loud("source", rtp_port))
+        said = next(_stretches(speech, 0.3), None)
+        heard = list(_stretches(tone, 0.2))
+        if said is None or len(heard) < 2:
+            return None
+        return Cut(said[0], said[2], heard[0][1], said[1], heard[1][0])
+
+    def _loud(self, side: str, port: int) -> Iterator[tuple[float, float, float]]:
+        """(first loud sample, end of the last, packet) of each packet with sound."""
+        for packet in self._packets:
+            if getattr(packet, side) == port:
+                marks = packet.payload[RTP_HEADER:].translate(_LOUD)
+                first = marks.find(b"\1")
+                if first >= 0:
+                    last = marks.rfind(b"\1") + 1
+                    yield (
+                        packet.at + first / SAMPLES_MS / 1000,
+                        packet.at + last / SAMPLES_MS / 1000,
+                        packet.at,
+                    )
+
+    def _read(self) -> None:
+        while not self._stop.wait(READ_S):
+            while (packet := self._next()) is not None:
+                self._packets.append(packet)
+
+    def _next(self) -> Packet | None:
+        try:
+            data, extra, _, _ = self._socket.recvmsg(4096, 64, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return None
+        seconds, nanoseconds = struct.unpack("qq", extra[0][2][:16])
+        source, target = struct.unpack_from("!HH", data, IP_UDP - 8)
+        return Packet(seconds + nanoseconds / 1e9, source, target, data[IP_UDP:])
+
+
+def _stretches(
+    packets: list[tuple[float, float, float]], gap_s: float
+) -> Iterator[tuple[float, float, float]]:
+    """Uninterrupted sound: (its first sample, its end, its first packet)."""
+    start: tuple[float, float] | None = None
+    end = 0.0
+    for first, last, at in packets:
+        if start is not None and first - end > gap_s:
+            yield start[0], end, start[1]
+            start = None
+        start = start or (first, at)
+        end = last
+    if start is not None:
+        yield start[0], end, start[1]
+
+
+def _open(first: int, last: int) -> socket.socket:
+    """A socket that gets the UDP datagrams to these ports, each once."""
+    made = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, 0)
+    made.setsockopt(SOL_PACKET, PACKET_IGNORE_OUTGOING, 1)
+    made.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, BUFFER_BYTES)
+    made.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
+    program = b"".join(
+        struct.pack("HBBI", *step)
+        for step in (
+            (0x30, 0, 0, 9),  # ldb [9]: the protocol
+            (0x15, 0, 4, 17),  # UDP, or drop
+            (0x28, 0, 0, 22),  # ldh [22]: the port it goes to
+            (0x35, 0, 2, first),  # at least `first`, or drop
+            (0x25, 1, 0, last),  # more than `last`: drop
+            (0x06, 0, 0, 0xFFFF),  # keep
+            (0x06, 0, 0, 0),  # drop
+        )
+    )
+    kept = ctypes.create_string_buffer(program)
+    made.setsockopt(
+        socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("HP", 7, ctypes.addressof(kept))
+    )
+    made.bind(("lo", ETH_P_IP))
+    return made
+
+
+def _linear(code: int) -> int:
+    """An alaw octet's sample (G.711), 16 bit."""
+    code ^= 0x55
+    exponent, mantissa = (code >> 4) & 7, code & 15
+    value = (mantissa << 4) + 8
+    if exponent:
+        value = (value + 0x100) << (exponent - 1)
+    return value if code & 0x80 else -value
+
+
+_LOUD = bytes(int(abs(_linear(code)) > LOUD) for code in range(256))
