@@ -26,7 +26,8 @@ def probing_stack(folder: Path, **env: str) -> Stack:
     """A stack whose backend knows the tests' scenarios and their tones."""
     tones = folder.resolve() / "lab" / "sounds"
     tones.mkdir(parents=True)
-    for path in folder.resolve().parents:  # as an admin must: Asterisk may be another user
+    folder.mkdir(exist_ok=True)
+    for path in (folder.resolve(), *folder.resolve().parents):  # as an admin must: Asterisk may be another user
         if path.stat().st_uid == os.geteuid() and not path.stat().st_mode & 0o001:
             path.chmod(path.stat().st_mode | 0o011)
     write(tones / "long-tone.wav", tone(30_000))
