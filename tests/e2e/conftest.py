@@ -27,7 +27,8 @@ def probing_stack(folder: Path, **env: str) -> Stack:
     tones = folder.resolve() / "lab" / "sounds"
     tones.mkdir(parents=True)
     folder.mkdir(exist_ok=True)
-    for path in (folder.resolve(), *folder.resolve().parents):  # as an admin must: Asterisk may be another user
+    # As an admin must: Asterisk may be another user.
+    for path in (folder.resolve(), *folder.resolve().parents):
         if path.stat().st_uid == os.geteuid() and not path.stat().st_mode & 0o001:
             path.chmod(path.stat().st_mode | 0o011)
     write(tones / "long-tone.wav", tone(30_000))
