@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 import socket
+import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -62,6 +63,7 @@ log = logging.getLogger(__name__)
 BEAT_S = 2.0
 DRAIN_S = 5.0  # for calls in progress when the backend stops; then their AGI connection is cut
 JOURNAL_S = 5.0  # for the journal's rest; what is left is drained at the next start
+SWITCH_S = 0.0005
 SYNTHESIS_S = 10.0  # for a prompt that is not in the cache
 READY_SCENARIOS = Path(__file__).parent / "scenarios"
 
@@ -137,6 +139,9 @@ class Heartbeat:
 def run_voice(stop: threading.Event, ready: Ready, spec: VoiceSpec) -> None:
     """Target of a voice worker's process."""
     settings = spec.home.settings
+    # A scenario that computes must not keep the audio loop from its frames: with the default of
+    # 5 ms the gap between two reads becomes 100 ms and more.
+    sys.setswitchinterval(SWITCH_S)
     scenarios = scenario.load(scenario_folders(settings))
     if settings.default_scenario not in scenarios:
         raise ConfigError(f"default_scenario: there is no scenario {settings.default_scenario!r}")
@@ -186,6 +191,7 @@ def run_voice(stop: threading.Event, ready: Ready, spec: VoiceSpec) -> None:
             scenarios=lambda: scenarios,
             route=routes.scenario,
             prompt_name=prompt_namer(settings, synthesizer),
+            stopping=stop.is_set,
         )
 
         def on_call(agi: ThreadedAgi) -> None:

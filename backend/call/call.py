@@ -138,6 +138,7 @@ class Call:
         self._on_recording = on_recording
         self._ends_at = monotonic() + config.max_call_s
         self._answered = False
+        self.hung_up = False  # by the scenario itself
 
     # Who and what
 
@@ -177,15 +178,17 @@ class Call:
             self.wait(settle_s)
 
     def hangup(self) -> None:
-        """End the call; the next command raises Hangup."""
+        """End the call. The next command raises Hangup, but the talk came to its end."""
+        self.hung_up = True
         self._command("HANGUP")
 
     def wait(self, duration_s: float) -> None:
         """Do nothing for a while; raises Hangup as soon as the other side hangs up."""
         ends = monotonic() + duration_s
         while (left := ends - monotonic()) > 0:
+            seen = self._ear.changes
             self._agi.poll_hangup()
-            self._ear.wait(min(left, HANGUP_POLL_S))
+            self._ear.wait(seen, min(left, HANGUP_POLL_S))
         self._agi.poll_hangup()
 
     def execute(self, application: str, *arguments: object) -> str:
@@ -294,6 +297,7 @@ class Call:
         quiet_until = began + timeout_s  # no speech by then: timeout
         spoken_since: float | None = None
         while True:
+            seen = self._ear.changes  # before looking: what comes meanwhile ends the wait
             self._agi.poll_hangup()
             if (utterance := self._ear.take(since_ms)) is not None:
                 return utterance
@@ -308,7 +312,8 @@ class Call:
                 spoken_since = None
                 if self._ear.owed_s() is None and now >= quiet_until:
                     return self._ear.take(since_ms)
-            self._ear.wait(HANGUP_POLL_S if now >= quiet_until else min(quiet_until - now, 0.2))
+            left = quiet_until - now
+            self._ear.wait(seen, min(left, HANGUP_POLL_S) if left > 0 else HANGUP_POLL_S)
 
     def _check_recognition(self, began: float) -> None:
         if self._ear.failure is not None:

@@ -85,6 +85,7 @@ class CallEar:
         self._messages = 0
         self._connections = 0
         self._connected = False
+        self._changes = 0
         self._closed = False
         self._cut = False
         self._owed_since: float | None = None  # an utterance has ended, its text is awaited
@@ -117,10 +118,15 @@ class CallEar:
         with self._cond:
             self._on_voice = callback
 
-    def wait(self, timeout_s: float) -> None:
-        """Until something has changed, or ``timeout_s``."""
+    @property
+    def changes(self) -> int:
+        """Rises with everything that ``wait`` ends for."""
+        return self._changes
+
+    def wait(self, seen: int, timeout_s: float) -> None:
+        """Until something has changed since ``changes`` was ``seen``, or ``timeout_s``."""
         with self._cond:
-            self._cond.wait(timeout_s)
+            self._cond.wait_for(lambda: self._changes != seen, timeout_s)
 
     def take(self, since_ms: int) -> Utterance | None:
         """The next utterance that was not over before ``since_ms``; older ones are dropped."""
@@ -169,6 +175,11 @@ class CallEar:
         if stream is not None:
             stream.close()
 
+    def _notify(self) -> None:
+        """With the lock held."""
+        self._changes += 1
+        self._cond.notify_all()
+
     # The audio loop
 
     def on_open(self) -> None:
@@ -176,13 +187,13 @@ class CallEar:
         with self._cond:
             self._connected = True
             self._connections += 1
-            self._cond.notify_all()
+            self._notify()
 
     def on_close(self, reason: str) -> None:
         log.debug("%s: audio stream closed: %s", self._channel, reason)
         with self._cond:
             self._connected = False
-            self._cond.notify_all()
+            self._notify()
 
     def on_audio(self, pcm: bytes) -> None:
         self._messages += 1
@@ -231,7 +242,7 @@ class CallEar:
             self._voice = speaking
             if owed:
                 self._owed_since = monotonic()
-            self._cond.notify_all()
+            self._notify()
 
     # The recogniser's thread
 
@@ -245,7 +256,7 @@ class CallEar:
             log.error("%s: recognition has ended: %s", self._channel, event.message)
             with self._cond:
                 self._failure = event.message
-                self._cond.notify_all()
+                self._notify()
 
     def _utterance_ended(self) -> None:
         finals, self._finals = [f for f in self._finals if f.text.strip()], []
@@ -256,7 +267,7 @@ class CallEar:
             self._owed_since = None
             if utterance is not None:
                 self._utterances.append(utterance)
-            self._cond.notify_all()
+            self._notify()
 
 
 def _join(finals: list[Hypothesis]) -> Utterance:

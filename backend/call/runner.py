@@ -94,6 +94,7 @@ class Services:
     scenarios: Callable[[], Mapping[str, ScenarioFunction]]
     route: Callable[[str], str | None]  # dialled number → scenario
     prompt_name: Callable[[str, str], str]  # text, language → Asterisk's name of the sound
+    stopping: Callable[[], bool]  # the worker ends
 
 
 def run_call(agi: AgiSession, requested: str, services: Services) -> None:
@@ -244,7 +245,11 @@ class _Session:
         """The outcome of a scenario that did not return."""
         info = self._info
         if isinstance(raised, Hangup) and self._agi.aborted is not None:
-            return Outcome(TaskState.FAILED, Reason.SCENARIO_ERROR), self._agi.aborted
+            stopped = self._services.stopping()
+            reason = Reason.BACKEND_LOST if stopped else Reason.SCENARIO_ERROR
+            return Outcome(TaskState.FAILED, reason), self._agi.aborted
+        if isinstance(raised, Hangup) and self._call.hung_up:
+            return Outcome(TaskState.DONE, Reason.COMPLETED), None
         if isinstance(raised, Hangup):
             reason = Reason.ASTERISK_LOST if self._agi.asterisk_lost else Reason.CALLER_HANGUP
             return Outcome(TaskState.FAILED, reason), None

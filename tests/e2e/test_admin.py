@@ -95,7 +95,7 @@ def test_sigterm_ends_everything_in_order(tmp_path: Path) -> None:
         assert "Traceback" not in stack.log_path.read_text()
         stack.start_backend()
         task = stack.ended(talk, 60)
-        assert (task["state"], task["reason"]) == ("failed", "scenario_error"), task
+        assert (task["state"], task["reason"]) == ("failed", "backend_lost"), task
         assert task["error"] == "the backend was stopped"
 
 

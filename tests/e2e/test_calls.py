@@ -7,10 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import lab_sound
+import psycopg2
 import pytest
 from demo import ANSWERS, check
+from lab_ami import Ami
 from stack import Stack
 
+from backend.storage.engine import make_engine
+from backend.storage.upkeep import Routes
 from tests.e2e.conftest import SHORT_TONE_MS
 
 _suffix = itertools.count(1000)
@@ -105,6 +109,50 @@ def test_variables_recording_and_log(stack: Stack) -> None:
     assert task["result"]["value"] == 'a "quoted" \\ value; with, comma'
     assert task["result"]["nothing"] is None
     assert task["result"]["path"] == task["recording"]
+
+
+def test_an_inbound_call_runs_the_scenario_of_its_number(stack: Stack) -> None:
+    engine = make_engine(stack.dsn, name="test")
+    try:
+        Routes(engine).put("7495777*", "inbound", "quick")
+    finally:
+        engine.dispose()
+    assert inbound(stack, "74958880001") == ("article", "done"), "no route: the default"
+    # By now the workers have read the routes anew: they do so every two seconds.
+    assert inbound(stack, "74957770001") == ("quick", "done")
+
+
+def inbound(stack: Stack, called: str) -> tuple[str, str]:
+    """The subscriber calls us, and says yes; scenario and outcome of that call."""
+    subscriber = stack.lab.subscriber
+    observer = subscriber.observer_user, subscriber.observer_secret
+    with Ami(subscriber.ami_port, *observer) as ami:
+        ami.originate(called, "subscriber", exten=number("100"), trunk="pbx")
+
+        def ended() -> tuple[str, str] | None:
+            connection = psycopg2.connect(stack.dsn)
+            try:
+                with connection.cursor() as cursor:
+                    cursor.execute(
+                        "SELECT scenario, state FROM calls WHERE direction = 'inbound'"
+                        " AND called = %s AND ended_at IS NOT NULL",
+                        (called,),
+                    )
+                    row: tuple[str, str] | None = cursor.fetchone()
+                    return row
+            finally:
+                connection.close()
+
+        return stack.wait_for("the inbound call's end", ended, 60)
+
+
+def test_the_speech_server_dies_in_mid_call(stack: Stack) -> None:
+    """It is started again, recognition goes on, the caller notices nothing."""
+    task = stack.originate(number("100"), file="demo-thanks")
+    stack.wait_for("the talk", lambda: stack.task(task["id"])["state"] == "talking" or None)
+    stack.kill_child("speech")
+    ended = stack.ended(task["id"])
+    assert (ended["state"], ended["result"]["decision"]) == ("done", "yes"), ended
 
 
 def test_a_task_can_name_the_file_to_play(stack: Stack) -> None:
