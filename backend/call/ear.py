@@ -151,6 +151,11 @@ class CallEar:
     def connected(self) -> bool:
         return self._connected
 
+    def wait_closed(self, timeout_s: float) -> None:
+        """Until the stream is closed, which the fork does when it has sent its rest."""
+        with self._cond:
+            self._cond.wait_for(lambda: not self._connected, timeout_s)
+
     @property
     def failure(self) -> str | None:
         """Why recognition has ended for good."""

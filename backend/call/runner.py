@@ -39,6 +39,7 @@ from backend.ports import Ami, RecognitionOptions, Recognizer, RecordSink
 
 log = logging.getLogger(__name__)
 
+STREAM_REST_S = 0.5  # the rest of the audio, after the fork was told to stop
 LAST_WORDS_S = 2.0  # after the call's end, for the text of what was said last
 VARIABLES = (
     "DIALOG_TASK",
@@ -236,6 +237,18 @@ class _Session:
                 "%s: no audio: Asterisk has no AudioFork; is app_audiofork.so loaded?",
                 self._info.channel,
             )
+            return
+        self._fork_id = self._call.get_variable("DIALOG_FORK_ID") or ""
+
+    def _stop_fork(self) -> None:
+        """Let the module send the stream's rest and close it, while the channel is there."""
+        try:
+            self._agi.poll_hangup()
+            if self._fork_id:
+                self._exec("StopAudioFork", self._fork_id)
+        except (Hangup, AsteriskError) as error:
+            log.debug("call %s: its fork ends with the channel: %s", self._info.id, error)
+        self._ear.wait_closed(STREAM_REST_S)
 
     def _exec(self, application: str, data: str) -> str:
         timeout_s = self._services.call.command_s
@@ -269,6 +282,7 @@ class _Session:
     def _close(self, outcome: Outcome, result: Any, error: str | None) -> None:
         """Last words, last record; then, and only then, the dialplan is told all was well."""
         info = self._info
+        self._stop_fork()
         self._services.streams.release(info.channel)
         self._ear.close(LAST_WORDS_S)
         figures = self._ear.figures
