@@ -91,7 +91,7 @@ def _settings(options: argparse.Namespace) -> int:
 
 
 def _scenarios(options: argparse.Namespace) -> int:
-    from backend.app import scenario_folders
+    from backend.app.home import scenario_folders
     from backend.call import scenario
 
     found = scenario.load(scenario_folders(config.load(options.config)))

@@ -25,7 +25,8 @@ from urllib.parse import urlsplit
 
 from backend import ami_probe
 from backend.ami_listener import AmiConnection
-from backend.app import SpeechAddress, ami_account, open_speech, scenario_folders
+from backend.app.home import SpeechAddress, ami_account, scenario_folders
+from backend.app.speech import open_speech
 from backend.call import scenario
 from backend.config import Settings
 from backend.errors import DialogError

@@ -1,0 +1,192 @@
+"""A voice worker: FastAGI, the frame sink, and the calls between them."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from backend.agi_server import AgiServer, ThreadedAgi, listen, request_of
+from backend.ami_listener import AmiConnection
+from backend.app.home import Heartbeat, Home, Records, ami_account, scenario_folders
+from backend.app.speech import open_speech
+from backend.call import scenario
+from backend.call.call import CallConfig
+from backend.call.runner import Services, VoiceConfig, run_call
+from backend.config import Settings
+from backend.errors import ConfigError, StorageUnavailable
+from backend.storage.engine import make_engine
+from backend.storage.upkeep import Instance, Instances, Routes
+from backend.supervisor import Ready
+from backend.ws_frames import FrameSink
+
+if TYPE_CHECKING:
+    from backend.speech.synthesis import SpeechKitSynthesizer
+
+log = logging.getLogger(__name__)
+
+DRAIN_S = 5.0  # for calls in progress when the backend stops; then their AGI connection is cut
+SYNTHESIS_S = 10.0  # for a prompt that is not in the cache
+SWITCH_S = 0.0005
+
+
+@dataclass(frozen=True, slots=True)
+class VoiceSpec:
+    """A voice worker: the n-th of this machine."""
+
+    home: Home
+    number: int
+
+    @property
+    def name(self) -> str:
+        return f"voice-{self.number}"
+
+
+def run_voice(stop: threading.Event, ready: Ready, spec: VoiceSpec) -> None:
+    """Target of a voice worker's process."""
+    settings = spec.home.settings
+    # A scenario that computes must not keep the audio loop from its frames: with the default of
+    # 5 ms the gap between two reads becomes 100 ms and more.
+    sys.setswitchinterval(SWITCH_S)
+    with ExitStack() as rooms:
+        engine = make_engine(spec.home.dsn, name=spec.name)
+        rooms.callback(engine.dispose)
+        records = Records(settings, spec.name, engine, rooms)
+        sink = _open_sink(settings, spec.number, rooms)
+        ami = AmiConnection(ami_account(settings, events="off"))
+        ami.start()
+        rooms.callback(ami.stop)
+        routes = RouteBook(Routes(engine))
+        services = _services(spec, stop, ami, sink, records, routes, rooms)
+        server = _open_agi(settings, services, rooms)
+        ready({"agi_port": server.port, "ws_port": sink.port})
+
+        def figures() -> dict[str, Any]:
+            routes.refresh()
+            server.cut_older(settings.max_call_s)
+            return {
+                "calls": server.calls,
+                "streams": sink.streams,
+                "audio_messages": sink.counters.messages,
+                "streams_refused": sink.counters.refused,
+                "streams_unclaimed": sink.counters.unclaimed,
+                "ami_connected": ami.connected,
+                **records.figures(),
+            }
+
+        Heartbeat(Instances(engine), Instance(settings.node, spec.name)).run(stop, figures)
+
+
+def _open_sink(settings: Settings, number: int, rooms: ExitStack) -> FrameSink:
+    port = settings.ws_port + number if settings.ws_port else 0
+    sink = FrameSink(settings.ws_host, port, allow=settings.agi_allow)
+    sink.start()
+    rooms.callback(sink.stop)
+    return sink
+
+
+def _open_agi(settings: Settings, services: Services, rooms: ExitStack) -> AgiServer:
+    def on_call(agi: ThreadedAgi) -> None:
+        run_call(agi, request_of(agi.env)[0], services)
+
+    server = AgiServer(
+        listen(settings.agi_host, settings.agi_port),
+        on_call,
+        max_calls=settings.max_calls,
+        allow=settings.agi_allow,
+    )
+    server.start()
+    rooms.callback(server.drain, DRAIN_S)
+    return server
+
+
+def _services(
+    spec: VoiceSpec,
+    stop: threading.Event,
+    ami: AmiConnection,
+    sink: FrameSink,
+    records: Records,
+    routes: RouteBook,
+    rooms: ExitStack,
+) -> Services:
+    """What the worker's calls share."""
+    settings = spec.home.settings
+    scenarios = scenario.load(scenario_folders(settings))
+    if settings.default_scenario not in scenarios:
+        raise ConfigError(f"default_scenario: there is no scenario {settings.default_scenario!r}")
+    recognizer, synthesizer = open_speech(settings, spec.home.speech, rooms)
+    return Services(
+        node=settings.node,
+        worker=spec.name,
+        call=CallConfig(
+            command_s=settings.agi_command_s,
+            recognition_s=settings.recognition_s,
+            max_call_s=settings.max_call_s,
+            recordings_dir=settings.recordings_dir,
+        ),
+        voice=VoiceConfig(
+            mode=settings.vad_mode,
+            onset_ms=settings.vad_onset_ms,
+            end_silence_ms=settings.end_silence_ms,
+            own_end_of_utterance=settings.end_of_utterance == "silence",
+        ),
+        default_scenario=settings.default_scenario,
+        language=settings.speech_language,
+        fork_url=f"ws://{settings.ws_public_host or settings.ws_host}:{sink.port}/",
+        own_fork=settings.workers > 1,
+        ami=ami,
+        streams=sink,
+        recognizer=recognizer,
+        records=records.journal,
+        scenarios=lambda: scenarios,
+        route=routes.scenario,
+        prompt_name=prompt_namer(settings, synthesizer),
+        stopping=stop.is_set,
+    )
+
+
+def prompt_namer(
+    settings: Settings, synthesizer: SpeechKitSynthesizer
+) -> Callable[[str, str], str]:
+    """What gives Asterisk's name of the sound for a text in a language."""
+    from backend.speech.cache import PromptCache
+
+    cache = PromptCache(settings.prompts_dir, synthesizer, identity=synthesizer.identity)
+
+    def name(text: str, language: str) -> str:
+        path = cache.path(text, language=language, timeout_s=SYNTHESIS_S)
+        return settings.prompt_for_asterisk(path)
+
+    return name
+
+
+class RouteBook:
+    """Inbound number → scenario, from memory: a call does not wait for PostgreSQL. Read again
+    with every heartbeat."""
+
+    def __init__(self, routes: Routes) -> None:
+        self._routes = routes
+        self._inbound: dict[str, str] = {}
+
+    def refresh(self) -> None:
+        """Read the table; while PostgreSQL is away the last known routes stay."""
+        try:
+            found = self._routes.all()
+        except StorageUnavailable as error:
+            log.debug("routes as they were: %s", error)
+            return
+        self._inbound = {pattern: name for pattern, way, name in found if way == "inbound"}
+
+    def scenario(self, number: str) -> str | None:
+        """The number itself first, then the longest beginning that fits (``8495*``)."""
+        fitting = [
+            pattern
+            for pattern in self._inbound
+            if pattern == number or (pattern.endswith("*") and number.startswith(pattern[:-1]))
+        ]
+        best = max(fitting, key=lambda pattern: (pattern == number, len(pattern)), default=None)
+        return None if best is None else self._inbound[best]

@@ -1,0 +1,52 @@
+"""The web process: gunicorn around the Flask app."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+from flask import Flask
+
+from backend import web_server
+from backend.app.home import Home, scenario_folders
+from backend.call import scenario
+from backend.dialing.policy import Rules
+from backend.storage.engine import make_engine
+from backend.storage.tasks import Tasks
+from backend.storage.upkeep import Overview
+from backend.supervisor import Ready
+from backend.web import Door, create_app
+
+
+class _PortPipe:
+    """web_server's Ready: the port becomes the supervisor's message."""
+
+    def __init__(self, ready: Ready) -> None:
+        self._ready = ready
+
+    def send(self, obj: Any) -> None:
+        self._ready({"port": obj})
+
+
+def run_web(_stop: threading.Event, ready: Ready, home: Home) -> None:
+    """Target of the web process; gunicorn ends it with SIGTERM."""
+    settings = home.settings
+
+    def build() -> Flask:
+        engine = make_engine(home.dsn, name="web", pool=settings.http_threads)
+        names = scenario.load(scenario_folders(settings))
+        door = Door(
+            rules=Rules.of(settings, names),
+            clients={name: key.get_secret_value() for name, key in settings.http_tokens.items()},
+            token_in_query=settings.http_token_in_query,
+            node=settings.node,
+        )
+        return create_app(door, Tasks(engine), Overview(engine))
+
+    web_server.serve(
+        build,
+        settings.http_host,
+        settings.http_port,
+        threads=settings.http_threads,
+        ready=_PortPipe(ready),
+    )
