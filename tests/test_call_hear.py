@@ -118,7 +118,6 @@ class Talk:
             on_recording=self.recordings.append,
         )
         self.ear.on_open()
-        self.call.answer()
 
     def hear_frames(self, *frames: bytes) -> None:
         for frame in frames:
@@ -127,7 +126,9 @@ class Talk:
 
 @pytest.fixture
 def talk() -> Talk:
-    return Talk()
+    talk = Talk()
+    talk.call.answer()
+    return talk
 
 
 def test_an_utterance_after_the_prompt(talk: Talk) -> None:
@@ -221,6 +222,20 @@ def test_no_audio_stream_is_said_at_once_in_clear_words(
     talk.ear.on_close("gone")
     with pytest.raises(RecognitionUnavailable, match="app_audiofork"):
         talk.call.hear(timeout_s=5)
+
+
+def test_audio_that_came_before_the_answer_does_not_shift_the_times() -> None:
+    """An inbound call may ring for long: recognition's clock begins with the answer."""
+    talk = Talk()
+    talk.recognizer.texts = ["да"]
+    talk.hear_frames(*[QUIET] * 500)
+    talk.call.answer()
+    talk.channel.on_play = talk.channel.finish
+    talk.channel.at_end = lambda: talk.hear_frames(*[VOICE] * 10, QUIET, QUIET)
+    heard = talk.call.hear("Вопрос?", timeout_s=5)
+    assert heard.text == "да"
+    assert heard.end_ms is not None
+    assert 10_000 < heard.end_ms <= talk.ear.position_ms
 
 
 def test_hangup_while_listening(talk: Talk) -> None:

@@ -78,6 +78,8 @@ class CallEar:
         self._stream: RecognitionStream | None = None
         self._on_voice: Callable[[], object] | None = None
         self._voice = False
+        self._acted_ms = 0  # of the stream, what the gate has decided about
+        self._began_ms = 0  # where in the stream recognition, and its clock, began
         self._received_bytes = 0
         self._filled_bytes = 0
         self._audio_at = clock()  # the last audio came
@@ -99,6 +101,7 @@ class CallEar:
         """Begin recognition, from the first audio that comes after this. Idempotent."""
         with self._cond:
             if self._stream is None and not self._closed:
+                self._began_ms = self._acted_ms
                 self._stream = self._recognizer.open(self._options, self._recognised)
 
     @property
@@ -227,7 +230,12 @@ class CallEar:
             callback()
 
     def _act(self, action: Action) -> None:
-        stream = self._stream
+        with self._cond:  # against listen(): an action is before recognition's clock, or on it
+            stream = self._stream
+            if isinstance(action, Audio):
+                self._acted_ms += len(action.pcm) // BYTES_PER_MS
+            elif isinstance(action, Silence):
+                self._acted_ms += action.duration_ms
         if isinstance(action, Audio):
             if stream is not None:
                 stream.feed(action.pcm)
@@ -265,7 +273,7 @@ class CallEar:
 
     def _utterance_ended(self) -> None:
         finals, self._finals = [f for f in self._finals if f.text.strip()], []
-        utterance = _join(finals) if finals else None
+        utterance = _join(finals, self._began_ms) if finals else None
         if utterance is not None:
             self._on_utterance(utterance)
         with self._cond:
@@ -275,14 +283,19 @@ class CallEar:
             self._notify()
 
 
-def _join(finals: list[Hypothesis]) -> Utterance:
+def _join(finals: list[Hypothesis], began_ms: int) -> Utterance:
+    """One utterance; the recogniser's times become those of the stream."""
     confidences = [final.confidence for final in finals if final.confidence is not None]
-    words: tuple[Word, ...] = tuple(word for final in finals for word in final.words)
+    words = tuple(
+        Word(word.text, word.start_ms + began_ms, word.end_ms + began_ms)
+        for final in finals
+        for word in final.words
+    )
     return Utterance(
         speaker="caller",
         text=" ".join(final.text.strip() for final in finals),
-        start_ms=finals[0].start_ms,
-        end_ms=finals[-1].end_ms,
+        start_ms=finals[0].start_ms + began_ms,
+        end_ms=finals[-1].end_ms + began_ms,
         confidence=min(confidences, default=None),
         language=next((final.language for final in finals if final.language), None),
         words=words,
