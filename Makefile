@@ -8,7 +8,6 @@ SUDO   := $(if $(filter 0,$(shell id -u)),,sudo -E)
 ANSWER ?= yes
 STAMP  := $(VENV)/.ready-$(shell cat setup.py constraints.txt scripts/setup.sh | sha256sum | cut -c1-16)
 TESTS  ?= tests
-CSRC   := $(wildcard asterisk/*.c)
 
 .PHONY: demo test lint serve bench soak setup clean
 
@@ -25,8 +24,7 @@ lint: setup
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
-	cppcheck --quiet --error-exitcode=1 --enable=warning,performance,portability --inline-suppr \
-	  --suppress=missingIncludeSystem $(CSRC)
+	$(MAKE) -s -C asterisk cppcheck
 	$(SUDO) asterisk/lab/build.sh --warnings-are-errors
 
 bench: setup

@@ -12,7 +12,9 @@
  * \brief Shared by the files of app_audiofork that speak to Asterisk.
  *
  * app_audiofork.c      the dialplan applications, load, unload, reload
+ * audiofork_start.c    a request checked, turned into what the link needs, and started
  * audiofork_capture.c  forks: hook, datastore, registry
+ * audiofork_post.c     the post command
  * audiofork_manage.c   AMI actions and CLI
  * audiofork_conf.c     audiofork.conf
  *
@@ -89,6 +91,21 @@ int audiofork_capture_init(void);
  * \retval -1 something is, after all the waiting; the module goes on working
  */
 int audiofork_capture_shutdown(void);
+
+/*!
+ * \brief Put a fork on the channel, which must not be locked, and open its link.
+ * \param id the new fork's
+ * \return NULL: done; or why not, in words
+ */
+const char *audiofork_capture_start(struct ast_channel *chan, const struct fork_options *options,
+	const char *post_command, struct fork_link_params *params, char id[AST_UUID_STR_LEN]);
+
+/*! \brief A beep every so many seconds. \param beep_id for ast_beep_stop(), empty: there is none */
+void audiofork_beep_start(struct ast_channel *chan, unsigned int seconds, const char *id,
+	char *beep_id, size_t beep_id_size);
+
+/*! \brief Run it on a thread of its own; the module cannot be unloaded meanwhile. */
+void audiofork_post_run(const char *command, const char *id, const char *channel);
 
 /*! \brief Start a fork. The channel must not be locked. */
 enum audiofork_result audiofork_start(struct ast_channel *chan,

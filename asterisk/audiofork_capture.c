@@ -27,15 +27,11 @@
 #include "asterisk/audiohook.h"
 #include "asterisk/beep.h"
 #include "asterisk/datastore.h"
-#include "asterisk/file.h"
 #include "asterisk/format.h"
 #include "asterisk/frame.h"
 #include "asterisk/logger.h"
 #include "asterisk/module.h"
-#include "asterisk/pbx.h"
-#include "asterisk/strings.h"
 #include "asterisk/utils.h"
-#include "asterisk/app.h"
 
 #define HOOK_SOURCE "AudioFork"
 #define UNLOAD_WAIT_MS 5000
@@ -66,6 +62,14 @@ static void fork_destroy(void *obj)
 	fork_link_unref(fork->link);
 	ast_free(fork->post_command);
 	atomic_fetch_sub(&alive, 1);
+}
+
+/*! \brief The present name of the fork's channel; any thread. */
+static void copy_channel(struct audiofork *fork, char channel[AST_CHANNEL_NAME])
+{
+	ao2_lock(fork);
+	ast_copy_string(channel, fork->channel, AST_CHANNEL_NAME);
+	ao2_unlock(fork);
 }
 
 /*! \brief The channel or the link is done with the fork; gives a reference back. */
@@ -164,60 +168,15 @@ static int on_frame(struct ast_audiohook *hook, struct ast_channel *chan, struct
 
 /* ---- the end of a fork, on the service thread ---- */
 
-/*! \brief ` NAME='text'`, quoted for a shell. */
-static void append_quoted(struct ast_str **line, const char *name, const char *text)
-{
-	ast_str_append(line, 0, "%s='", name);
-	for (; *text; text++) {
-		ast_str_append(line, 0, *text == '\'' ? "'\\''" : "%c", *text);
-	}
-	ast_str_append(line, 0, "' ");
-}
-
-static void *post_command_main(void *data)
-{
-	char *line = data;
-
-	ast_safe_system(line);
-	ast_free(line);
-	ast_module_unref(AST_MODULE_SELF);
-	return NULL;
-}
-
-/*! \brief Run the post command on a thread of its own; the module cannot be unloaded meanwhile. */
-static void run_post_command(struct audiofork *fork)
-{
-	struct ast_str *line = ast_str_create(256);
-	char channel[AST_CHANNEL_NAME];
-	pthread_t thread;
-	char *text;
-
-	if (!line) {
-		return;
-	}
-	ao2_lock(fork);
-	ast_copy_string(channel, fork->channel, sizeof(channel));
-	ao2_unlock(fork);
-	append_quoted(&line, "AUDIOFORK_ID", fork->id);
-	append_quoted(&line, "AUDIOFORK_CHANNEL", channel);
-	ast_str_append(&line, 0, "%s", fork->post_command);
-	text = ast_strdup(ast_str_buffer(line));
-	ast_free(line);
-	ast_module_ref(AST_MODULE_SELF);
-	if (!text || ast_pthread_create_detached_background(&thread, NULL, post_command_main, text)) {
-		ast_log(LOG_WARNING, "AudioFork %s: cannot start a thread for the post command\n",
-			fork->id);
-		ast_free(text);
-		ast_module_unref(AST_MODULE_SELF);
-	}
-}
-
 static void on_ended(void *user, const char *reason, const struct fork_stats *stats)
 {
 	struct audiofork *fork = user;
 
 	if (fork->post_command) {
-		run_post_command(fork);
+		char channel[AST_CHANNEL_NAME];
+
+		copy_channel(fork, channel);
+		audiofork_post_run(fork->post_command, fork->id, channel);
 	}
 	fork_let_go(fork);
 }
@@ -242,97 +201,8 @@ static void on_log(enum fork_log_level level, const char *text)
 
 /* ---- start ---- */
 
-#define REJECT(result, ...) ({ \
-	snprintf(started->why, sizeof(started->why), __VA_ARGS__); \
-	result; \
-})
-
-static int url_allowed(const struct audiofork_conf *conf, const struct fork_url *url)
-{
-	for (unsigned int i = 0; i < conf->allow_count; i++) {
-		if (fork_url_allows(conf->allow[i], url)) {
-			return 1;
-		}
-	}
-	return !conf->allow_count;
-}
-
-static int readable(const char *file)
-{
-	return ast_strlen_zero(file) || !access(file, R_OK);
-}
-
-/*! \brief Options, configuration and URL into what the link needs. */
-static void fill_params(struct fork_link_params *p, const struct audiofork_conf *conf,
-	const struct fork_options *o)
-{
-	p->read = o->direction != FORK_WANT_WRITE;
-	p->write = o->direction != FORK_WANT_READ;
-	p->read_gain = o->read_gain;
-	p->write_gain = o->write_gain;
-	ast_copy_string(p->tls_ca, S_OR(o->tls_ca, conf->tls_ca_file), sizeof(p->tls_ca));
-	ast_copy_string(p->tls_cert, o->tls_cert, sizeof(p->tls_cert));
-	ast_copy_string(p->tls_key, S_OR(o->tls_key, o->tls_cert), sizeof(p->tls_key));
-	p->ring_ms = conf->ring_ms;
-	p->connect_timeout_ms = conf->connect_timeout_ms;
-	p->stall_timeout_ms = conf->stall_timeout_ms;
-	p->flush_ms = conf->flush_ms;
-	/* R() is the first delay, r() the number of attempts; either asks for reconnection. */
-	p->reconnect = conf->reconnect || o->reconnect_s >= 0;
-	p->attempts = conf->reconnect_attempts;
-	if (o->reconnect_attempts >= 0) {
-		p->attempts = o->reconnect_attempts;
-		p->reconnect = o->reconnect_attempts > 0;
-	}
-	p->delay_ms = o->reconnect_s > 0 ? (unsigned int) o->reconnect_s * 1000
-		: conf->reconnect_delay_ms;
-	p->delay_max_ms = MAX(p->delay_ms, conf->reconnect_max_delay_ms);
-}
-
-/*! \brief All that can be refused without looking at the channel. */
-static enum audiofork_result check_request(const struct audiofork_conf *conf,
-	const struct audiofork_request *request, struct fork_options *options,
-	struct fork_link_params *params, struct audiofork_started *started)
-{
-	const char *why = "";
-	char text[160];
-
-	if (ast_strlen_zero(request->url)) {
-		return REJECT(AUDIOFORK_BADARGS, "a WebSocket URL is wanted");
-	}
-	if (fork_url_parse(&params->url, request->url, &why)) {
-		return REJECT(AUDIOFORK_BADARGS, "bad URL: %s", why);
-	}
-	ast_copy_string(started->url, params->url.shown, sizeof(started->url));
-	if (fork_options_parse(options, request->options, conf->dmarenin_names, text, sizeof(text))) {
-		return REJECT(AUDIOFORK_BADARGS, "%s", text);
-	}
-	if (options->tls && !params->url.tls) {
-		return REJECT(AUDIOFORK_BADARGS, "option T wants a wss:// URL");
-	}
-	if (!readable(options->tls_cert) || !readable(options->tls_key) || !readable(options->tls_ca)) {
-		return REJECT(AUDIOFORK_BADARGS, "option T: a file cannot be read");
-	}
-	if (!url_allowed(conf, &params->url)) {
-		return REJECT(AUDIOFORK_REFUSED, "%s is not under any 'allow' of audiofork.conf",
-			params->url.shown);
-	}
-	if (!ast_strlen_zero(request->post_command)) {
-		if (!conf->post_command) {
-			return REJECT(AUDIOFORK_REFUSED, "audiofork.conf does not have post_command = yes");
-		}
-		/* What a caller's name may have brought along must stay an argument. */
-		if (strpbrk(request->post_command, "`$;|&<>\n\r")) {
-			return REJECT(AUDIOFORK_REFUSED, "the post command holds one of ` $ ; | & < > ; "
-				"put it into a script");
-		}
-	}
-	fill_params(params, conf, options);
-	return AUDIOFORK_STARTED;
-}
-
-static struct audiofork *fork_create(const struct fork_options *options,
-	const struct audiofork_request *request, const struct fork_link_params *params)
+static struct audiofork *fork_create(const struct fork_options *options, const char *post_command,
+	const struct fork_link_params *params)
 {
 	struct audiofork *fork = ao2_alloc(sizeof(*fork), fork_destroy);
 
@@ -344,8 +214,8 @@ static struct audiofork *fork_create(const struct fork_options *options,
 	atomic_init(&fork->unfinished, 2);
 	ast_uuid_generate_str(fork->id, sizeof(fork->id));
 	ast_copy_string(fork->url, params->url.shown, sizeof(fork->url));
-	if (!ast_strlen_zero(request->post_command)) {
-		fork->post_command = ast_strdup(request->post_command);
+	if (!ast_strlen_zero(post_command)) {
+		fork->post_command = ast_strdup(post_command);
 	}
 	ast_audiohook_init(&fork->hook, AST_AUDIOHOOK_TYPE_MANIPULATE, HOOK_SOURCE,
 		AST_AUDIOHOOK_MANIPULATE_ALL_RATES);
@@ -401,85 +271,29 @@ static int fork_attach(struct audiofork *fork, struct ast_channel *chan,
 	return 0;
 }
 
-/*! \brief Beeps, each as far as this thread may play them. */
-static void beep_at_start(struct ast_channel *chan, const struct audiofork_request *request,
-	const struct fork_options *options)
+const char *audiofork_capture_start(struct ast_channel *chan, const struct fork_options *options,
+	const char *post_command, struct fork_link_params *params, char id[AST_UUID_STR_LEN])
 {
-	if (options->beep_start && request->in_dialplan) {
-		ast_stream_and_wait(chan, "beep", "");
-	} else if (options->beep_start) {
-		ast_log(LOG_WARNING, "AudioFork on %s: option p plays its beep only when started from "
-			"the dialplan\n", ast_channel_name(chan));
-	}
-}
-
-static void beep_periodically(struct ast_channel *chan, struct audiofork *fork)
-{
-	if (fork->options.beep_s && ast_beep_start(chan, fork->options.beep_s, fork->beep_id,
-		sizeof(fork->beep_id))) {
-		ast_log(LOG_WARNING, "AudioFork %s on %s: no periodic beep (is func_periodic_hook "
-			"loaded?)\n", fork->id, ast_channel_name(chan));
-		fork->beep_id[0] = '\0';
-	}
-}
-
-static enum audiofork_result start_checked(struct ast_channel *chan,
-	const struct audiofork_request *request, const struct fork_options *options,
-	struct fork_link_params *params, struct audiofork_started *started)
-{
-	struct audiofork *fork;
+	struct audiofork *fork = fork_create(options, post_command, params);
 	int res;
 
-	beep_at_start(chan, request, options);
-	if (!(fork = fork_create(options, request, params))) {
-		return REJECT(AUDIOFORK_FAILED, "out of memory");
+	if (!fork) {
+		return "out of memory";
 	}
 	ast_channel_lock(chan);
 	res = atomic_load(&unloading) ? -1 : fork_attach(fork, chan, params);
 	ast_channel_unlock(chan);
 	if (res) {
 		ao2_ref(fork, -1);
-		return REJECT(AUDIOFORK_FAILED, "the channel is being hung up, or the module unloaded");
+		return "the channel is being hung up, or the module unloaded";
 	}
-	beep_periodically(chan, fork);
-	ast_copy_string(started->id, fork->id, sizeof(started->id));
-	if (options->id_variable[0]) {
-		pbx_builtin_setvar_helper(chan, options->id_variable, fork->id);
+	if (options->beep_s) {
+		audiofork_beep_start(chan, options->beep_s, fork->id, fork->beep_id,
+			sizeof(fork->beep_id));
 	}
+	ast_copy_string(id, fork->id, AST_UUID_STR_LEN);
 	ao2_ref(fork, -1);
-	return AUDIOFORK_STARTED;
-}
-
-enum audiofork_result audiofork_start(struct ast_channel *chan,
-	const struct audiofork_request *request, struct audiofork_started *started)
-{
-	struct audiofork_conf *conf = audiofork_conf_get();
-	struct fork_link_params *params = ast_calloc(1, sizeof(*params));
-	struct fork_options options;
-	enum audiofork_result result;
-
-	memset(started, 0, sizeof(*started));
-	if (!conf || !params) {
-		result = REJECT(AUDIOFORK_FAILED, "out of memory, or the module is being unloaded");
-	} else {
-		result = check_request(conf, request, &options, params, started);
-	}
-	if (result == AUDIOFORK_STARTED) {
-		result = start_checked(chan, request, &options, params, started);
-	}
-	ast_free(params);
-	ao2_cleanup(conf);
-	return result;
-}
-
-const char *audiofork_result_name(enum audiofork_result result)
-{
-	static const char *const names[] = {
-		[AUDIOFORK_STARTED] = "STARTED", [AUDIOFORK_BADARGS] = "BADARGS",
-		[AUDIOFORK_REFUSED] = "REFUSED", [AUDIOFORK_FAILED] = "FAILED",
-	};
-
-	return names[result];
+	return NULL;
 }
 
 /* ---- stop, mute, list ---- */
@@ -560,9 +374,7 @@ int audiofork_each(const char *channel, void (*each)(const struct audiofork_line
 	for (; (fork = ao2_iterator_next(&i)); ao2_ref(fork, -1)) {
 		struct audiofork_line line = { .direction = directions[fork->options.direction] };
 
-		ao2_lock(fork);
-		ast_copy_string(line.channel, fork->channel, sizeof(line.channel));
-		ao2_unlock(fork);
+		copy_channel(fork, line.channel);
 		if (!fork->link || (!ast_strlen_zero(channel) && strcasecmp(channel, line.channel))) {
 			continue;
 		}
@@ -606,9 +418,7 @@ static void detach_all(void)
 		struct ast_channel *chan;
 		int beep;
 
-		ao2_lock(fork);
-		ast_copy_string(channel, fork->channel, sizeof(channel));
-		ao2_unlock(fork);
+		copy_channel(fork, channel);
 		if ((chan = ast_channel_get_by_name(channel))) {
 			audiofork_stop(chan, fork->id, "module unload", &beep);
 			ast_channel_unref(chan);

@@ -9,7 +9,12 @@
  */
 
 /*! \file
- * \brief Private to fork_socket.c (a link's life) and fork_wire.c (libwebsockets).
+ * \brief Private to the files of the WebSocket's side.
+ *
+ * fork_socket.c  links as their owners see them, and the way to the service thread
+ * fork_life.c    a link's states
+ * fork_send.c    what is sent next
+ * fork_wire.c    libwebsockets
  */
 
 #ifndef FORK_LINK_H
@@ -77,17 +82,34 @@ struct fork_link {
 	unsigned char message[LWS_PRE + FORK_MESSAGE_BYTES];
 };
 
-/* fork_socket.c, called by fork_wire.c on the service thread */
+/* fork_socket.c, any thread */
+void fork_link_ref(struct fork_link *link);
+/*! \brief Put the link on the stack of those with news. */
+void fork_tell_news(struct fork_link *link);
+uint64_t fork_now_us(void);
+
+/* fork_socket.c, service thread only */
 /*! \param gather wait for the news of other links, if there are many */
 void fork_news_handle(bool gather);
+void fork_say(enum fork_log_level level, const char *format, ...)
+	__attribute__((format(printf, 2, 3)));
+/*! \brief The link as an admin knows it. \return text */
+const char *fork_label(struct fork_link *link, char *text, size_t size);
+/*! \brief The owner's last call about the link. */
+void fork_tell_ended(struct fork_link *link, const char *reason, const struct fork_stats *stats);
+
+/* fork_life.c, service thread only */
+unsigned int fork_links_up(void);
+void fork_set_state(struct fork_link *link, enum fork_state state);
+/*! \brief It was opened or closed, audio has come, or a look-up has ended. */
+void fork_handle_news(struct fork_link *link);
 void fork_timer_fired(struct fork_link *link);
 void fork_connection_up(struct fork_link *link);
 void fork_connection_down(struct fork_link *link, const char *reason);
+
+/* fork_send.c, service thread only */
 /*! \retval -1 close the connection */
 int fork_connection_writable(struct fork_link *link);
-void fork_say(enum fork_log_level level, const char *format, ...)
-	__attribute__((format(printf, 2, 3)));
-uint64_t fork_now_us(void);
 
 /* fork_wire.c */
 int fork_wire_start(void);

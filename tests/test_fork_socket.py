@@ -30,6 +30,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.server import ServerConnection, serve
 
 from tests import native
+from tests.fakes.authority import Authority
 
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
@@ -644,35 +645,6 @@ def test_the_server_s_close_code_says_whether_to_come_back(
 
 
 # ---- TLS ----
-
-
-class Authority:
-    """A throw-away certificate authority, made with the openssl command."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.ca = folder / "ca.pem"
-        self._openssl(
-            "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "ca.key", "-out", "ca.pem",
-            "-days", "2", "-subj", "/CN=Test authority",
-        )  # fmt: skip
-
-    def _openssl(self, *words: str) -> None:
-        subprocess.run(["openssl", *words], cwd=self.folder, check=True, capture_output=True)
-
-    def issue(self, name: str, alternative: str, days: int = 2) -> tuple[Path, Path]:
-        """A certificate and its key for one host."""
-        (self.folder / f"{name}.ext").write_text(f"subjectAltName={alternative}\n")
-        self._openssl(
-            "req", "-newkey", "rsa:2048", "-nodes", "-keyout", f"{name}.key", "-out",
-            f"{name}.csr", "-subj", f"/CN={name}",
-        )  # fmt: skip
-        self._openssl(
-            "x509", "-req", "-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca.key",
-            "-CAcreateserial", "-out", f"{name}.pem", "-days", str(days), "-extfile",
-            f"{name}.ext",
-        )  # fmt: skip
-        return self.folder / f"{name}.pem", self.folder / f"{name}.key"
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from collections.abc import Mapping
@@ -9,6 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stack import Stack
+
+MACHINE = "the whole machine"
+OTHERS = "everything else on this machine"
+_TICKS_S = os.sysconf("SC_CLK_TCK")
 
 Groups = Mapping[str, tuple[int, ...]]
 """Name → pids at the top; their children are counted with them."""
@@ -18,7 +23,7 @@ def groups(stack: Stack) -> dict[str, tuple[int, ...]]:
     """Who is measured."""
     pids = stack.info["pids"]
     postmaster = next(stack.data_dir.rglob("postmaster.pid")).read_text().split()[0]
-    found = {"Asterisk, our PBX": (stack.lab.pbx.pid,)}
+    found: dict[str, tuple[int, ...]] = {"Asterisk, our PBX": (stack.lab.pbx.pid,)}
     found |= {f"backend: {name}": (pid,) for name, pid in sorted(pids.items()) if name != "speech"}
     found["PostgreSQL"] = (int(postmaster),)
     found["local speech server"] = (pids["speech"],)
@@ -64,17 +69,29 @@ class Snapshot:
     def take(cls, who: Groups) -> Snapshot:
         trees = {name: tree(tops) for name, tops in who.items()}
         now = time.monotonic()
-        return cls(now, {name: {pid: cpu_s(pid) for pid in pids} for name, pids in trees.items()})
+        cpu = {name: {pid: cpu_s(pid) for pid in pids} for name, pids in trees.items()}
+        return cls(now, cpu | {MACHINE: {0: _busy_s()}})
 
     def percent_since(self, before: Snapshot) -> dict[str, float]:
         """Per cent of one core since then, of each group."""
         span_s = self.at - before.at
-        return {
+        found = {
             name: 100
             * sum(used - before.cpu[name].get(pid, 0.0) for pid, used in pids.items() if used)
             / span_s
             for name, pids in self.cpu.items()
         }
+        machine = found.pop(MACHINE)
+        found[OTHERS] = machine - sum(found.values())
+        return found
+
+
+def _busy_s() -> float:
+    """CPU seconds of everything on this machine, and what its host took away."""
+    user, nice, system, _, _, irq, softirq, steal = map(
+        int, Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]
+    )
+    return (user + nice + system + irq + softirq + steal) / _TICKS_S
 
 
 def over(who: Groups, seconds: float) -> dict[str, float]:

@@ -22,6 +22,8 @@ class Counter:
     def on_audio(self, pcm: bytes) -> None:
         self.messages += 1
 
+    def on_tick(self) -> None: ...
+
     def on_close(self, reason: str) -> None: ...
 
 

@@ -15,6 +15,7 @@ from lab_sound import read, spans, tone, write
 from psycopg2.extensions import connection as Connection
 from stack import Stack
 
+from tests.bench import meters
 from tests.bench.wire import Cut, Wire
 
 SCENARIOS = Path(__file__).with_name("scenarios")
@@ -104,15 +105,30 @@ def barge_in(stack: Stack, phone: str, result: Mapping[str, Any], cut: Cut) -> B
     )
 
 
-def barge_ins(stack: Stack, at_once: int, rounds: int) -> tuple[list[BargeIn], list[str]]:
+@dataclass(frozen=True)
+class Round:
+    """Calls at the same time; ``busy``, ``others``: per cent of one core that everything on the
+    machine, and what does not belong to the set, used meanwhile."""
+
+    calls: list[BargeIn]
+    busy: float
+    others: float
+
+
+def barge_ins(
+    stack: Stack, who: meters.Groups, at_once: int, rounds: int
+) -> tuple[list[Round], list[str]]:
     """ROUNDS times AT_ONCE calls; and what went wrong in those that are not measured."""
-    found: list[BargeIn] = []
+    found: list[Round] = []
     failed: list[str] = []
     for _ in range(rounds):
+        calls: list[BargeIn] = []
         with Wire(stack.lab.ports, rtp=True) as wire:
+            before = meters.Snapshot.take(who)
             phones = [number("102") for _ in range(at_once)]
             tasks = [stack.originate(phone, scenario="bench-barge")["id"] for phone in phones]
             ended = [stack.ended(task, 60) for task in tasks]
+            used = meters.Snapshot.take(who).percent_since(before)
             time.sleep(0.05)
             invites = wire.invites()
             for phone, task in zip(phones, ended, strict=True):
@@ -121,9 +137,10 @@ def barge_ins(stack: Stack, at_once: int, rounds: int) -> tuple[list[BargeIn], l
                 if cut is None or result.get("end") != "interrupted":
                     failed.append(f"{phone}: {task['state']} {task['reason']} {result}")
                 else:
-                    found.append(barge_in(stack, phone, result, cut))
+                    calls.append(barge_in(stack, phone, result, cut))
             if lost := wire.lost():
                 failed.append(f"the sniffer lost {lost} packets")
+        found.append(Round(calls, sum(used.values()), used[meters.OTHERS]))
     return found, failed
 
 

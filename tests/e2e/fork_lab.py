@@ -1,8 +1,8 @@
 """A lab for the tests of app_audiofork: calls whose two sides are different tones.
 
-    far side, Local/…;2           near side, Local/…;1: the channel that is forked
-    plays FAR_HZ  ─────────────▶  hears it: D(in)
-    hears it      ◀─────────────  plays NEAR_HZ: D(out)
+far side, Local/…;2           near side, Local/…;1: the channel that is forked
+plays FAR_HZ  ─────────────▶  hears it: D(in)
+hears it      ◀─────────────  plays NEAR_HZ: D(out)
 """
 
 from __future__ import annotations
@@ -18,14 +18,23 @@ from pathlib import Path
 from types import TracebackType
 
 import lab_sound
+import pytest
 from lab import Lab
 from lab_ami import Ami, Message
 from lab_instance import wait_until
 
-from tests.fakes.fork_server import ForkServer
+from tests.fakes.fork_server import ForkServer, level
 
 NEAR_HZ, FAR_HZ, LEVEL = 440, 1000, 6000
 MODULE = "app_audiofork.so"
+
+
+def hears(frames: list[bytes], near: float, far: float) -> bool:
+    """Whether the two tones have these amplitudes, within 3 % of the usual one."""
+    slack = 0.03 * LEVEL
+    found = level(frames, NEAR_HZ), level(frames, FAR_HZ)
+    assert found == pytest.approx((near, far), abs=slack), found
+    return True
 
 
 @dataclass(frozen=True)
@@ -112,12 +121,18 @@ class ForkLab:
     # -- calls
 
     def call(
-        self, url: str = "", options: str = "", *, near: str = "near", far: str = "tone", **more: str
+        self,
+        url: str = "",
+        options: str = "",
+        *,
+        near: str = "near",
+        far: str = "tone",
+        **more: str,
     ) -> Call:
         """A call that forks to URL by the dialplan; without URL a plain one.
 
         near  the tone it plays: near, silence, or nothing at all when empty
-        far   what the other side does, an extension of [lab-far]
+        far   what the other side does, an extension of [lab_far]
         more  further variables, e.g. LAB_STOP
         """
         number = f"fork-{next(self._numbers)}"
@@ -126,7 +141,7 @@ class ForkLab:
         values["__LAB_FAR_TONE"] = self.tones["far"]
         answer = self.ami.action(
             "Originate",
-            Channel=f"Local/{far}@lab-far/n",
+            Channel=f"Local/{far}@lab_far/n",
             Context="lab-fork",
             Exten="s" if url else "plain",
             Priority="1",
@@ -145,22 +160,31 @@ class ForkLab:
 
         That channel reads NEAR_HZ and is played FAR_HZ.
         """
+        call, called = self.dialled("Local/plain@lab-fork/n")
+        self.ami.event("BridgeEnter", Channel=called)
+        self.ami.event("BridgeEnter", Uniqueid=call.id)
+        return call, called
+
+    def dialled(self, place: str) -> tuple[Call, str]:
+        """A call that dials PLACE, and the channel that it dials."""
+        call = self.run("Dial", place)
+        return call, self.ami.event("DialBegin", Uniqueid=call.id)["DestChannel"]
+
+    def run(self, application: str, data: str) -> Call:
+        """A call whose near side runs one application; the far side plays FAR_HZ."""
         number = f"fork-{next(self._numbers)}"
         answer = self.ami.action(
             "Originate",
-            Channel="Local/tone@lab-far/n",
-            Application="Dial",
-            Data="Local/plain@lab-fork/n",
+            Channel="Local/tone@lab_far/n",
+            Application=application,
+            Data=data,
             Async="true",
             ChannelId=number,
             OtherChannelId=f"{number}-far",
             Variable=[f"__LAB_FAR_TONE={self.tones['far']}", f"__LAB_TONE={self.tones['near']}"],
         )
         assert answer["Response"] == "Success", answer
-        called = self.ami.event("DialBegin", Uniqueid=number)["DestChannel"]
-        self.ami.event("BridgeEnter", Channel=called)
-        self.ami.event("BridgeEnter", Uniqueid=number)
-        return Call(self, number), called
+        return Call(self, number)
 
     def start(self, channel: str, url: str, options: str = "D(in)") -> str:
         """Start a fork by AMI; its id."""

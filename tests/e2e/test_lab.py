@@ -22,7 +22,7 @@ import lab_sound
 import pytest
 from lab import Backend, Instance, Lab, LabError
 from lab_ami import Ami
-from lab_config import HERE
+from lab_config import DIALPLAN, HERE
 from lab_instance import wait_until
 from lab_sound import Samples, Span, likeness, silence, spans, tone
 
@@ -430,7 +430,9 @@ def story(ami: Ami, call: str) -> list[str]:
 
 
 def warnings(lab: Lab, call_channel: str) -> str:
-    return "\n".join(row for row in lab.pbx.log().splitlines() if f"dialog: {call_channel}" in row)
+    """What the dialplan warned of on this channel; not the lines that show it being executed."""
+    rows = [row for row in lab.pbx.log().splitlines() if "] WARNING[" in row]
+    return "\n".join(row for row in rows if f"dialog: {call_channel}" in row)
 
 
 def test_a_finished_scenario_is_followed_by_nothing(
@@ -455,7 +457,7 @@ def test_a_caller_hears_the_apology(
     call = ami.originate(number, context, wanted)
     assert pitch(heard(lab, number)) == [APOLOGY_HZ]
     channel = ami.event("Hangup", Uniqueid=call)["Channel"]
-    why = "stopped after DIALOG_MAX_S=1 s" if fault == "hang" else "was away or died in mid-call"
+    why = "stopped after DIALOG_MAX_S=1 s" if fault == "hang" else "was away or died"
     assert "task t-1: " in warnings(lab, channel)
     assert why in warnings(lab, channel)
 
@@ -529,6 +531,58 @@ def test_the_fork_is_started_before_the_talk_and_does_not_hold_it_up(
     ran = story(ami, call)
     assert not [step for step in ran if step.startswith("dialog-fallback")]
     assert agi.seen[call]["fork"]
+    channel = ami.event("Hangup", Uniqueid=call)["Channel"]
+    assert "will not hear the caller" not in warnings(lab, channel)
+
+
+@pytest.mark.parametrize(
+    ("url", "status"), [("http://127.0.0.1/", "BADARGS"), ("ws://127.0.0.1:2/no", "REFUSED")]
+)
+def test_a_fork_that_is_refused_is_told_and_the_talk_goes_on(
+    lab: Lab,
+    ami: Ami,
+    agi: Agi,
+    context: str,
+    url: str,
+    status: str,
+    allowed_forks: None,
+    request: pytest.FixtureRequest,
+) -> None:
+    """TryExec reports SUCCESS: the module ran. Its own status decides, and not an older one."""
+    number = number_for(request, "103")
+    wanted = {"DIALOG_SCENARIO": "finish", "DIALOG_WS": url, "AUDIOFORK_STATUS": "STARTED"}
+    call = ami.originate(number, context, wanted)
+    ran = story(ami, call)
+    assert not [step for step in ran if step.startswith("dialog-fallback")]
+    assert not agi.seen[call]["fork"]
+    channel = ami.event("Hangup", Uniqueid=call)["Channel"]
+    assert f"AudioFork {status} - the backend will not hear the caller" in warnings(lab, channel)
+    assert f"AudioFork on {channel} was not started" in lab.pbx.log()
+
+
+@pytest.fixture
+def allowed_forks(lab: Lab) -> Iterator[None]:
+    """audiofork.conf allows the server of the other test, and no more."""
+    file = lab.pbx.home / "etc" / "audiofork.conf"
+    before = file.read_text()
+    file.write_text("[general]\nallow = ws://127.0.0.1:1/\n")
+    lab.pbx.cli("module reload app_audiofork.so")
+    yield
+    file.write_text(before)
+    lab.pbx.cli("module reload app_audiofork.so")
+
+
+def test_the_twins_of_the_dialplan_are_in_step() -> None:
+    """But for where the scenario's name is kept, and how they come back."""
+    talks = []
+    for name in ("dialog-gosub.conf", "dialog-macro.conf"):
+        text = (DIALPLAN / name).read_text()
+        text = text.replace("LOCAL(scenario)", "DIALOG_CHOICE").replace(
+            "{scenario}", "{DIALOG_CHOICE}"
+        )
+        talks.append([row for row in text.splitlines() if row.startswith(("exten", " same"))])
+    gosub, macro = talks
+    assert gosub == [*macro, " same => n,Return()"]
 
 
 def test_without_the_module_the_talk_goes_on_with_a_warning(tmp_path: Path, agi: Agi) -> None:

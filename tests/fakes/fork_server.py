@@ -179,7 +179,7 @@ class RawServer:
         self._behave = behave
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        self.url = "ws://127.0.0.1:{}/".format(self._listener.getsockname()[1])
+        self.url = f"ws://127.0.0.1:{self._listener.getsockname()[1]}/"
         self.connections: list[socket.socket] = []
         self._threads: list[threading.Thread] = []
         self._acceptor = threading.Thread(target=self._accept, name="raw-acceptor")

@@ -15,7 +15,9 @@ FLAGS = [
     "-Wall", "-Wextra", "-Werror", "-Wno-missing-field-initializers",
     "-Wno-tsan",  # the ring's fences are not modelled, its payload is all atomics
 ]  # fmt: skip
-SOCKET_SOURCES = ["fork_audio", "fork_resolve", "fork_socket", "fork_url", "fork_wire"]
+SOCKET_SOURCES = [
+    "fork_audio", "fork_life", "fork_resolve", "fork_send", "fork_socket", "fork_url", "fork_wire",
+]  # fmt: skip
 
 
 def build(

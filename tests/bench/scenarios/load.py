@@ -22,19 +22,20 @@ def watch(call: Call, marks: Marks) -> None:
 
     def marked_stop() -> bool:
         marks.mark("voice")
-        sent = stop()
-        if sent:
-            marks.mark("stop_sent")
-        return sent
+        now = time.time()
+        if not stop():
+            return False
+        marks.setdefault("stop_sent", now)
+        return True
 
     def marked_answer(reply: object) -> None:
         marks.mark("stop_answered")
         answered(reply)  # type: ignore[arg-type]
 
-    def marked_change(speaking: bool, *, owed: bool) -> None:
+    def marked_change(speaking: bool, **how: bool) -> None:
         if not speaking:
             marks["voice_ended"] = time.time()
-        changed(speaking, owed=owed)
+        changed(speaking, **how)
 
     playback.__dict__["stop"] = marked_stop
     playback.__dict__["_stop_answered"] = marked_answer
