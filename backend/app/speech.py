@@ -5,6 +5,7 @@ grpc is imported in the functions: this module is also loaded in the web process
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
 from contextlib import ExitStack
@@ -19,6 +20,8 @@ from backend.supervisor import Ready, Spec, Supervisor
 if TYPE_CHECKING:
     from backend.speech.endpoint import Endpoint
     from backend.speech.synthesis import SpeechKitSynthesizer
+
+NICENESS = 10
 
 
 def start_speech(settings: Settings, supervisor: Supervisor) -> SpeechAddress:
@@ -38,6 +41,9 @@ def run_speech(stop: threading.Event, ready: Ready, port: int) -> None:
     """Target of the speech process: keeps the local server."""
     from backend.speech.local_process import LocalSpeechServer
 
+    # On a machine that is short of processor time a caller's audio goes before its recognition:
+    # late frames make a late stop of the prompt, late text only a late answer.
+    os.nice(NICENESS)
     server = LocalSpeechServer(port=port)
     try:
         ready({})
