@@ -66,8 +66,8 @@ def barge_in_tables(alone: list[Round], crowded: list[Round], recogniser_ms: flo
         "The silence that ends an utterance (`end_silence_ms`, 600) is waited for by intent. The "
         "recogniser is the local server: one process, one core, "
         f"{recogniser_ms:.0f} ms of CPU per utterance. At 50 calls all subscribers speak in the "
-        f"same second: {50 * recogniser_ms / 1000:.1f} s of work at once, which is the wait for "
-        "the text. SpeechKit's own time is not in this."
+        f"same second: {50 * recogniser_ms / 1000:.1f} s of work at once for that process, "
+        "the likely reason why their texts come late. SpeechKit's own time is not in this."
     ]
     return [cut, after]
 

@@ -21,7 +21,6 @@ from tests.bench.wire import Cut, Wire
 SCENARIOS = Path(__file__).with_name("scenarios")
 BIP_MS = 200
 SETTLE_S = 3.0
-END_SILENCE_MS = 600  # end_silence_ms, the default
 
 _numbers = itertools.count(10_000)
 
