@@ -153,7 +153,7 @@ class FrameSink:
         self._tick()
 
     def _tick(self) -> None:
-        for channel, seat in self._seats.items():
+        for channel, seat in list(self._seats.items()):
             if seat.ear is not None:
                 self._guard(channel, seat, seat.ear.on_tick)
         self._loop.call_later(TICK_S, self._tick)

@@ -33,15 +33,15 @@ class Plan:
     """How much of everything."""
 
     def __init__(self, quick: bool) -> None:
-        self.dials = 15 if quick else 60
+        self.dials = 10 if quick else 60
         self.alone = 5 if quick else 40
         self.rounds = 1 if quick else 3
-        self.window_s = 5.0 if quick else 20.0
-        self.idle_s = 4.0 if quick else 10.0
-        self.plain_s = 3.0 if quick else 8.0
-        self.ramp_s = 8.0 if quick else 14.0
-        self.events_s = 5.0 if quick else 10.0
-        self.polls_s = 0.7 if quick else 2.0
+        self.window_s = 4.0 if quick else 20.0
+        self.idle_s = 3.0 if quick else 10.0
+        self.plain_s = 2.0 if quick else 8.0
+        self.ramp_s = 6.0 if quick else 14.0
+        self.events_s = 3.0 if quick else 10.0
+        self.polls_s = 0.4 if quick else 2.0
 
 
 class Run:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import os
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -79,3 +82,33 @@ def test_a_dead_worker_is_replaced_and_its_call_is_settled(stack: Stack) -> None
     stack.wait_for("a worker to be there again", lambda: stack.health()["status"] == "ok" or None)
     done = stack.ended(stack.originate("1039004", scenario="quick")["id"])
     assert done["state"] == "done", done
+
+
+def test_asterisk_dies_in_mid_call_and_comes_back(stack: Stack) -> None:
+    talk = stack.originate("1039005", scenario="tones")["id"]
+    stack.wait_for("the tone to be heard", lambda: stack.task(talk)["transcript"] or None)
+    stack.lab.pbx.kill()
+    stack.wait_for("the loss to be seen", lambda: stack.health()["status"] != "ok" or None)
+    stack.lab.restart(stack.lab.pbx)
+    task = stack.ended(talk, RESTART_S)
+    assert (task["state"], task["reason"]) == ("failed", "asterisk_lost"), task
+    done = stack.ended(stack.originate("1039006", scenario="quick")["id"])
+    assert done["state"] == "done", done
+
+
+def test_the_embedded_postgresql_dies_under_a_call(stack: Stack) -> None:
+    talk = stack.originate("1039007", scenario="tones", timeout="20")["id"]
+    stack.wait_for("the tone to be heard", lambda: stack.task(talk)["transcript"] or None)
+    heard = len(stack.task(talk)["transcript"])
+    pid = int((stack.data_dir / "postgres" / "data" / "postmaster.pid").read_text().split()[0])
+    os.kill(pid, signal.SIGKILL)
+    stack.wait_for("PostgreSQL to go", lambda: stack.get("/health")[0] == 503 or None)
+    stack.wait_for("PostgreSQL to be back", lambda: stack.get("/health")[0] == 200 or None)
+
+    def goes_on() -> bool | None:
+        return len(stack.task(talk)["transcript"]) > heard + 3 or None
+
+    stack.wait_for("the talk to be recorded on", goes_on)
+    starts = [line["start_ms"] for line in stack.task(talk)["transcript"]]
+    gaps = [after - before for before, after in itertools.pairwise(starts)]
+    assert max(gaps) < 2000, "no line of the talk is missing"
