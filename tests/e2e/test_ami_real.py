@@ -35,8 +35,6 @@ from backend.model import (
     TaskState,
 )
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="the lab needs root")
-
 CHANNELS = {"default": "PJSIP/{phone}@subscriber", "missing": "PJSIP/{phone}@missing"}
 ANSWERS, BUSY, RINGS, REJECTS, ANNOUNCES, NOBODY = "111", "105", "106", "107", "109", "999"
 FAST_GRACE = Grace(gone_s=3.0, no_end_s=3.0, no_channel_s=1.0)
@@ -286,20 +284,6 @@ def test_the_variables_arrive_as_they_are(node: Node, memory: Memory) -> None:
     assert set_["MOOD"] == mood.replace("'", "\\'"), "the event escapes it, the variable does not"
 
 
-def test_from_the_queue_to_the_wire_in_milliseconds(node: Node, memory: Memory) -> None:
-    sleep(0.7)  # the dialer waits
-    took = []
-    for _ in range(10):
-        began = monotonic()
-        task_id = memory.submit(BUSY)
-        own = channel_id(task_id)
-        while not any(event.uniqueid == own for event in memory.events()):
-            sleep(0.0005)
-        took.append(monotonic() - began)
-        sleep(0.05)
-    assert sorted(took)[5] < 0.05, took
-
-
 def test_a_live_channels_id_is_a_fence(node: Node, memory: Memory) -> None:
     headers: dict[str, str | list[str]] = {
         "Channel": f"PJSIP/{ANSWERS}7777@subscriber",
@@ -330,17 +314,21 @@ def test_every_event_once(lab: Lab, node: Node, memory: Memory) -> None:
         live_channels(node.ami)
         sleep(0.05)
     until(lambda: all(progress.hangup_cause is not None for progress in memory.progress.values()))
-    sleep(1)
+
+    def logged() -> Counter[tuple[str, ...]]:
+        return Counter(as_text(event) for event in memory.events()[first:])
+
+    def seen() -> Counter[tuple[str, ...]]:
+        texts = [text for text in onlooker.seen if not text.startswith("Event: FullyBooted")]
+        return Counter(tuple(sorted(text.split("\r\n"))) for text in texts)
+
+    with contextlib.suppress(AssertionError):  # the last events are still on their way
+        until(lambda: seen() == logged())
     onlooker.close()
-    logged = [as_text(event) for event in memory.events()[first:]]
-    seen = [
-        tuple(sorted(text.split("\r\n")))
-        for text in onlooker.seen
-        if not text.startswith("Event: FullyBooted")
-    ]
-    assert len(seen) > 20 * 8
-    assert Counter(seen) == Counter(logged)
-    assert any("Event: OriginateResponse" in lines for lines in seen)
+    assert seen() - logged() == Counter(), "lost"
+    assert logged() - seen() == Counter(), "logged twice, or never sent"
+    assert seen().total() > 20 * 8
+    assert any("Event: OriginateResponse" in lines for lines in seen())
     assert set(memory.claimed.values()) == {1}
 
 
@@ -401,7 +389,7 @@ def test_asterisk_is_killed_in_mid_call(tmp_path: Path) -> None:
     with Lab(tmp_path / "lab") as lab, Node(lab.pbx, memory) as node:
         task_id = memory.submit(ANSWERS, stay_s=60)
         until(lambda: memory.progress[task_id].state is TaskState.TALKING)
-        sleep(2)
+        sleep(2)  # Asterisk tells its uptime, by which its lives are told apart, in whole seconds
         lab.pbx.kill()
         until(lambda: not node.ami.connected)
         assert not memory.progress[task_id].state.final

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,8 +11,6 @@ from lab_ami import Ami
 
 from tests.e2e.fork_lab import FAR_HZ, LEVEL, NEAR_HZ, Call, ForkLab, hears
 from tests.fakes.fork_server import level
-
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="the lab needs root")
 
 ENOUGH = 60  # frames to judge a tone by, the first few aside
 

@@ -5,7 +5,6 @@ Time limits are shortened in audiofork.conf. The call must go on, whatever the s
 
 from __future__ import annotations
 
-import os
 import re
 import socket
 import threading
@@ -18,8 +17,6 @@ import pytest
 from tests.e2e.fork_lab import FAR_HZ, LEVEL, Call, ForkLab
 from tests.fakes import fork_server
 from tests.fakes.fork_server import ForkServer, RawServer, level
-
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="the lab needs root")
 
 LIMITS = """connect_timeout_ms = 1000
 stall_timeout_ms = 1500

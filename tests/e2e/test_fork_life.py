@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 
 import pytest
 
 from tests.e2e.fork_lab import FAR_HZ, LEVEL, MODULE, Call, ForkLab
 from tests.fakes.fork_server import RawServer, freezes, level, never_answers
-
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="the lab needs root")
 
 CYCLES, CALLS, AT_ONCE = 200, 40, 20
 

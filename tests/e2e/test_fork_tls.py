@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 
 import pytest
@@ -10,8 +9,6 @@ import pytest
 from tests.e2e.fork_lab import FAR_HZ, LEVEL, Call, ForkLab
 from tests.fakes.authority import Authority, server_context
 from tests.fakes.fork_server import ForkServer, level
-
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="the lab needs root")
 
 
 @pytest.fixture(scope="module")
