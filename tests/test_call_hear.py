@@ -10,6 +10,7 @@ from uuid import uuid4
 import pytest
 
 from backend.call import call as module
+from backend.call import ear as ear_module
 from backend.call.call import Call, CallConfig, CallInfo, Heard, HearStatus, Sound
 from backend.call.ear import CallEar
 from backend.call.playback import Playback, PlayEnd
@@ -89,7 +90,7 @@ class FakeRecognizer:
 class Talk:
     """A call with its channel, its recogniser and its audio in the test's hands."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, own_end: bool = True) -> None:
         self.now = 1000.0  # the stream's wall clock
         self.channel = FakeChannel()
         self.recognizer = FakeRecognizer()
@@ -100,7 +101,7 @@ class Talk:
             self.recognizer,
             RecognitionOptions(),
             VoiceGate(ByValueDetector(), pre_roll_ms=20),  # type: ignore[arg-type]
-            own_end_of_utterance=True,
+            own_end_of_utterance=own_end,
             on_utterance=self.said.append,
             clock=lambda: self.now,
         )
@@ -236,6 +237,29 @@ def test_audio_that_came_before_the_answer_does_not_shift_the_times() -> None:
     assert heard.text == "да"
     assert heard.end_ms is not None
     assert 10_000 < heard.end_ms <= talk.ear.position_ms
+
+
+def test_where_the_service_ends_utterances_its_word_is_awaited() -> None:
+    talk = Talk(own_end=False)
+    talk.recognizer.texts = ["да"]
+    talk.call.answer()
+    talk.hear_frames(VOICE)
+
+    def service_finds_the_end() -> None:
+        talk.recognizer.end_utterance()
+
+    threading.Timer(0.02, talk.hear_frames, (QUIET, QUIET)).start()
+    threading.Timer(0.3, service_finds_the_end).start()
+    assert talk.call.hear(timeout_s=0.05).text == "да"
+
+
+def test_a_noise_in_which_the_service_finds_no_utterance(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ear_module, "SERVICE_END_S", 0.05)
+    talk = Talk(own_end=False)
+    talk.call.answer()
+    talk.hear_frames(VOICE)
+    threading.Timer(0.02, talk.hear_frames, (QUIET, QUIET)).start()
+    assert talk.call.hear(timeout_s=0.05).status is HearStatus.TIMEOUT
 
 
 def test_hangup_while_listening(talk: Talk) -> None:

@@ -318,7 +318,7 @@ class Call:
     def _check_recognition(self, began: float) -> None:
         if self._ear.failure is not None:
             raise RecognitionUnavailable(self._ear.failure)
-        owed_s = self._ear.owed_s()
+        owed_s = self._ear.owed_s() if self._ear.own_end else None
         if owed_s is not None and owed_s > self._config.recognition_s:
             raise RecognitionUnavailable(
                 f"no result within {self._config.recognition_s:g} s of the utterance's end"

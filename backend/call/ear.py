@@ -35,6 +35,8 @@ log = logging.getLogger(__name__)
 # has no frames at all. The stream's time goes on all the same: after this long without audio,
 # silence is put in its place, or no utterance would end and recognition would starve.
 FILL_AFTER_S = 0.4
+# Where the service ends utterances, it may find none in a noise: after this long it was nothing.
+SERVICE_END_S = 2.0
 KEPT_UTTERANCES = 100  # a scenario that never hears drops the oldest; all are in the transcript
 BYTES_PER_MS = RATE_HZ // 1000 * 2
 
@@ -51,6 +53,7 @@ class EarFigures:
 class CallEar:
     """Implements ``ws_frames.Ear`` for one call.
 
+    ``own_end``: we end utterances, and are owed an answer for each; else the service does.
     ``on_utterance`` is called for each recognised utterance on the recogniser's thread.
     """
 
@@ -69,7 +72,7 @@ class CallEar:
         self._recognizer = recognizer
         self._options = options
         self._gate = gate
-        self._own_end = own_end_of_utterance
+        self.own_end = own_end_of_utterance
         self._on_utterance = on_utterance
         self._clock = clock
         # Guards what the call's thread waits for. The counters and the stream are single
@@ -148,7 +151,13 @@ class CallEar:
     def owed_s(self) -> float | None:
         """Since when an ended utterance's text is awaited; None: nothing is."""
         with self._cond:
-            return None if self._owed_since is None else monotonic() - self._owed_since
+            if self._owed_since is None:
+                return None
+            since_s = monotonic() - self._owed_since
+            if not self.own_end and since_s > SERVICE_END_S:
+                self._owed_since = None
+                return None
+            return since_s
 
     @property
     def connected(self) -> bool:
@@ -245,9 +254,8 @@ class CallEar:
         elif isinstance(action, SpeechStarted):
             self._voice_changed(True, owed=False)
         elif isinstance(action, EndOfUtterance):
-            asks = self._own_end and stream is not None
-            self._voice_changed(False, owed=asks)
-            if asks and stream is not None:
+            self._voice_changed(False, owed=stream is not None)
+            if self.own_end and stream is not None:
                 stream.end_utterance()
 
     def _voice_changed(self, speaking: bool, *, owed: bool) -> None:

@@ -15,7 +15,7 @@ from stack import Stack
 
 from backend.storage.engine import make_engine
 from backend.storage.upkeep import Routes
-from tests.e2e.conftest import SHORT_TONE_MS
+from tests.e2e.conftest import SHORT_TONE_MS, probing_stack
 
 _suffix = itertools.count(1000)
 
@@ -153,6 +153,14 @@ def test_the_speech_server_dies_in_mid_call(stack: Stack) -> None:
     stack.kill_child("speech")
     ended = stack.ended(task["id"])
     assert (ended["state"], ended["result"]["decision"]) == ("done", "yes"), ended
+
+
+def test_speechkits_own_classifier_can_end_the_utterances(tmp_path: Path) -> None:
+    with probing_stack(tmp_path, DIALOG_END_OF_UTTERANCE="speechkit") as stack:
+        phones = [number("100"), number("103")]
+        tasks = [stack.originate(phone, file="demo-thanks")["id"] for phone in phones]
+        decisions = [stack.ended(task)["result"]["decision"] for task in tasks]
+        assert decisions == ["yes", "silence"]
 
 
 def test_a_task_can_name_the_file_to_play(stack: Stack) -> None:
