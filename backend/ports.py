@@ -48,6 +48,12 @@ class UtteranceEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class StreamEnded(UtteranceEnded):
+    """The last event of a stream that was closed: every final has been delivered. Every stream
+    ends with this or with RecognitionFailed, exactly once."""
+
+
+@dataclass(frozen=True, slots=True)
 class RecognitionFailed:
     """The stream is dead: no event follows. ``retryable``: a new stream may succeed."""
 

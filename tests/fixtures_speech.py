@@ -16,9 +16,9 @@ from backend.ports import (
     RecognitionEvent,
     RecognitionFailed,
     RecognitionStream,
+    StreamEnded,
     UtteranceEnded,
 )
-from backend.speech.events import StreamEnded
 from backend.speech.local_process import LocalSpeechServer
 from backend.speech.speechkit import Endpoint, SpeechKitRecognizer, SpeechKitSynthesizer
 

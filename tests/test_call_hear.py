@@ -24,6 +24,7 @@ from backend.ports import (
     RecognitionEvent,
     RecognitionFailed,
     RecognitionOptions,
+    StreamEnded,
     UtteranceEnded,
 )
 from tests.fakes.channel import FakeChannel
@@ -85,6 +86,8 @@ class FakeRecognizer:
 
     def close(self) -> None:
         self.closed = True
+        if not self.silent:
+            self.on_event(StreamEnded(0))
 
 
 class Talk:
@@ -329,6 +332,30 @@ def test_last_words_are_kept_when_the_call_ends(talk: Talk) -> None:
     assert [u.text for u in talk.said] == ["до свидания"]
     assert talk.recognizer.closed
     assert talk.ear.figures.audio_ms == 40
+
+
+def test_two_utterances_are_two_debts(talk: Talk) -> None:
+    """The answer to the first does not settle the second."""
+    talk.recognizer.silent = True
+    talk.hear_frames(VOICE, QUIET, QUIET, VOICE, QUIET, QUIET)
+    talk.recognizer.on_event(UtteranceEnded(60))
+    assert talk.ear.owed_s() is not None
+    talk.recognizer.on_event(UtteranceEnded(120))
+    assert talk.ear.owed_s() is None
+
+
+def test_the_services_last_words_come_before_the_calls_end() -> None:
+    talk = Talk(own_end=False)
+    talk.call.answer()
+    talk.hear_frames(VOICE, VOICE)
+
+    def close() -> None:
+        talk.recognizer.on_event(Hypothesis("пока", True, 0, 40, 0.9, "ru-RU"))
+        talk.recognizer.on_event(StreamEnded(40))
+
+    talk.recognizer.close = lambda: threading.Timer(0.1, close).start()  # type: ignore[method-assign]
+    talk.ear.close(5)
+    assert [u.text for u in talk.said] == ["пока"]
 
 
 def test_recording(talk: Talk) -> None:

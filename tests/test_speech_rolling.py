@@ -13,9 +13,9 @@ from backend.ports import (
     RecognitionEvent,
     RecognitionFailed,
     RecognitionOptions,
+    StreamEnded,
     UtteranceEnded,
 )
-from backend.speech.events import StreamEnded
 from backend.speech.rolling import RollingRecognizer, RollingStream, RollLimits
 from tests.fakes.speech import FakeRecognizer, quiet, spoken
 

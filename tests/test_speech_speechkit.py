@@ -17,8 +17,7 @@ from yandex.cloud.ai.stt.v3 import stt_pb2, stt_service_pb2_grpc
 from backend.errors import ConfigError, SynthesisUnavailable
 from backend.media.gate import Audio, EndOfUtterance, Silence, VoiceGate
 from backend.media.voice import VoiceDetector
-from backend.ports import RecognitionFailed, RecognitionOptions, RecognitionStream
-from backend.speech.events import StreamEnded
+from backend.ports import RecognitionFailed, RecognitionOptions, RecognitionStream, StreamEnded
 from backend.speech.local_process import LocalSpeechServer
 from backend.speech.rolling import RollingRecognizer, RollLimits
 from backend.speech.speechkit import (

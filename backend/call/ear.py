@@ -26,6 +26,7 @@ from backend.ports import (
     RecognitionOptions,
     RecognitionStream,
     Recognizer,
+    StreamEnded,
     UtteranceEnded,
 )
 
@@ -93,7 +94,9 @@ class CallEar:
         self._changes = 0
         self._closed = False
         self._cut = False
-        self._owed_since: float | None = None  # an utterance has ended, its text is awaited
+        self._owed = 0  # utterances that have ended and whose text is awaited ...
+        self._owed_since = 0.0  # ... the first of them since then
+        self._ended = False  # recognition has delivered its last event
         self._finals: list[Hypothesis] = []
         self._utterances: deque[Utterance] = deque(maxlen=KEPT_UTTERANCES)
         self._failure: str | None = None
@@ -151,11 +154,11 @@ class CallEar:
     def owed_s(self) -> float | None:
         """Since when an ended utterance's text is awaited; None: nothing is."""
         with self._cond:
-            if self._owed_since is None:
+            if not self._owed:
                 return None
             since_s = monotonic() - self._owed_since
             if not self.own_end and since_s > SERVICE_END_S:
-                self._owed_since = None
+                self._owed = 0
                 return None
             return since_s
 
@@ -185,12 +188,13 @@ class CallEar:
         with self._cond:
             self._closed = True
             stream, self._stream = self._stream, None
-            if stream is not None:
-                self._cond.wait_for(
-                    lambda: self._owed_since is None or self._failure is not None, timeout_s
-                )
-        if stream is not None:
-            stream.close()
+            owing = self._owed > 0 or not self.own_end
+        if stream is None:
+            return
+        stream.close()
+        if owing:
+            with self._cond:
+                self._cond.wait_for(lambda: self._ended, timeout_s)
 
     def _notify(self) -> None:
         """With the lock held."""
@@ -262,7 +266,10 @@ class CallEar:
         with self._cond:
             self._voice = speaking
             if owed:
-                self._owed_since = monotonic()
+                # Of our own ends each gets an answer; the service finds one end, or none.
+                self._owed = self._owed + 1 if self.own_end else 1
+                if self._owed == 1:
+                    self._owed_since = monotonic()
             self._notify()
 
     # The recogniser's thread
@@ -272,20 +279,23 @@ class CallEar:
             if event.final:
                 self._finals.append(event)
         elif isinstance(event, UtteranceEnded):
-            self._utterance_ended()
+            self._utterance_ended(last=isinstance(event, StreamEnded))
         elif isinstance(event, RecognitionFailed):
             log.error("%s: recognition has ended: %s", self._channel, event.message)
             with self._cond:
                 self._failure = event.message
+                self._ended = True
                 self._notify()
 
-    def _utterance_ended(self) -> None:
+    def _utterance_ended(self, *, last: bool) -> None:
         finals, self._finals = [f for f in self._finals if f.text.strip()], []
         utterance = _join(finals, self._began_ms) if finals else None
         if utterance is not None:
             self._on_utterance(utterance)
         with self._cond:
-            self._owed_since = None
+            self._owed = 0 if last else max(self._owed - 1, 0)
+            self._owed_since = monotonic()  # of the next one, if another is owed
+            self._ended = last
             if utterance is not None:
                 self._utterances.append(utterance)
             self._notify()

@@ -25,9 +25,9 @@ from backend.ports import (
     RecognitionOptions,
     RecognitionStream,
     Recognizer,
+    StreamEnded,
     UtteranceEnded,
 )
-from backend.speech.events import StreamEnded
 from backend.speech.replay import BYTES_PER_MS, Piece, Replay
 
 log = logging.getLogger(__name__)
@@ -57,7 +57,7 @@ class RollLimits:
 
 
 class RollingRecognizer:
-    """A Recognizer over ``inner``, whose streams must end as events.StreamEnded says. No thread
+    """A Recognizer over ``inner``, whose streams must end as ports.StreamEnded says. No thread
     of its own: events come on the threads of ``inner``, one at a time, in order.
 
     ``end_of_utterance``: as ``inner`` was told; with "silence" an end that a roll-over brings

@@ -25,11 +25,11 @@ from backend.ports import (
     RecognitionEvent,
     RecognitionFailed,
     RecognitionOptions,
+    StreamEnded,
     UtteranceEnded,
 )
 from backend.speech.deadlines import Deadlines
 from backend.speech.endpoint import ApiKey, Credentials, Endpoint, IamToken, retryable
-from backend.speech.events import StreamEnded
 from backend.speech.refine import FinalsInOrder
 from backend.speech.synthesis import SpeechKitSynthesizer
 

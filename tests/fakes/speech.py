@@ -19,9 +19,9 @@ from backend.ports import (
     RecognitionEvent,
     RecognitionFailed,
     RecognitionOptions,
+    StreamEnded,
     UtteranceEnded,
 )
-from backend.speech.events import StreamEnded
 
 _MARK = 12345
 LOUD = 8000
