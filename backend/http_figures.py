@@ -14,7 +14,6 @@ from backend.errors import StorageUnavailable
 from backend.http_api import Health, Part
 from backend.model import TaskState
 
-HEARTBEAT_S = 5.0  # how often a process tells its figures
 ALIVE_S = 15.0  # it is dead when nothing was heard for so long
 
 

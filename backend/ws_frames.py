@@ -125,10 +125,6 @@ class FrameSink:
         self._loop.call_soon_threadsafe(self._release, channel, done)
         done.wait(10)
 
-    def call_soon(self, callback: Callable[[], None]) -> None:
-        """Run in the audio loop, in order with the audio."""
-        self._loop.call_soon_threadsafe(callback)
-
     @property
     def streams(self) -> int:
         """Connections open now."""

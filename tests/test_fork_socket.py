@@ -6,9 +6,7 @@ and undefined-behaviour sanitizers: a leak or a wild access makes its exit code 
 
 from __future__ import annotations
 
-import base64
 import contextlib
-import hashlib
 import itertools
 import json
 import os
@@ -31,6 +29,7 @@ from websockets.sync.server import ServerConnection, serve
 
 from tests import native
 from tests.fakes.authority import Authority
+from tests.fakes.fork_server import read_request, shake_hands
 
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
@@ -220,31 +219,6 @@ def raw() -> Iterator[MakeRaw]:
     yield make
     for one in made:
         one.close()
-
-
-def read_request(connection: socket.socket) -> bytes:
-    request = b""
-    while b"\r\n\r\n" not in request:
-        part = connection.recv(4096)
-        if not part:
-            raise OSError("no request")
-        request += part
-    return request
-
-
-def shake_hands(connection: socket.socket) -> bytes:
-    request = read_request(connection)
-    key = next(
-        line.split(b": ")[1]
-        for line in request.split(b"\r\n")
-        if line.lower().startswith(b"sec-websocket-key")
-    )
-    accept = base64.b64encode(hashlib.sha1(key + GUID, usedforsecurity=False).digest())
-    connection.sendall(
-        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        b"Sec-WebSocket-Protocol: echo\r\nSec-WebSocket-Accept: " + accept + b"\r\n\r\n"
-    )
-    return request
 
 
 def freeze(connection: socket.socket) -> None:

@@ -24,12 +24,14 @@ _TICKS_S = os.sysconf("SC_CLK_TCK")
 T = TypeVar("T")
 
 
-def wait_until(what: str, probe: Callable[[], T | None], deadline: float) -> T:
+def wait_until(
+    what: str, probe: Callable[[], T | None], deadline: float, poll_s: float = POLL_S
+) -> T:
     """Ask PROBE until it has an answer. Raises LabError at DEADLINE (of `time.monotonic`)."""
     while (found := probe()) is None:
         if time.monotonic() > deadline:
             raise LabError(f"waited in vain for {what}")
-        time.sleep(POLL_S)
+        time.sleep(poll_s)
     return found
 
 

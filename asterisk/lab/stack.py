@@ -30,6 +30,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlencode
 
 from lab import Backend, Lab, LabError
+from lab_instance import wait_until
 from lab_ports import lease
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -257,12 +258,7 @@ class Stack:
 
     def wait_for(self, what: str, probe: Callable[[], T | None], timeout_s: float = 30) -> T:
         """Ask ``probe`` until it has an answer. Raises LabError."""
-        deadline = time.monotonic() + timeout_s
-        while (found := probe()) is None:
-            if time.monotonic() > deadline:
-                raise LabError(f"waited in vain for {what}")
-            time.sleep(POLL_S)
-        return found
+        return wait_until(what, probe, time.monotonic() + timeout_s, POLL_S)
 
     def remove(self) -> None:
         """Delete everything it wrote."""

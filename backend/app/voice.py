@@ -20,7 +20,7 @@ from backend.call.runner import Services, VoiceConfig, run_call
 from backend.config import Settings
 from backend.errors import ConfigError, StorageUnavailable
 from backend.storage.engine import make_engine
-from backend.storage.upkeep import Instance, Instances, Routes
+from backend.storage.upkeep import Instance, Instances, RouteBook, Routes
 from backend.supervisor import Ready
 from backend.ws_frames import FrameSink
 
@@ -65,8 +65,9 @@ def run_voice(stop: threading.Event, ready: Ready, spec: VoiceSpec) -> None:
         server = _open_agi(settings, services, rooms)
         ready({"agi_port": server.port, "ws_port": sink.port})
 
-        def figures() -> dict[str, Any]:
-            routes.refresh()
+        def each_beat() -> dict[str, Any]:
+            """What is due every two seconds, and the figures."""
+            _refresh(routes)
             server.cut_older(settings.max_call_s)
             return {
                 "calls": server.calls,
@@ -78,7 +79,14 @@ def run_voice(stop: threading.Event, ready: Ready, spec: VoiceSpec) -> None:
                 **records.figures(),
             }
 
-        Heartbeat(Instances(engine), Instance(settings.node, spec.name)).run(stop, figures)
+        Heartbeat(Instances(engine), Instance(settings.node, spec.name)).run(stop, each_beat)
+
+
+def _refresh(routes: RouteBook) -> None:
+    try:
+        routes.refresh()
+    except StorageUnavailable as error:
+        log.debug("routes as they were: %s", error)
 
 
 def _open_sink(settings: Settings, number: int, rooms: ExitStack) -> FrameSink:
@@ -143,7 +151,7 @@ def _services(
         recognizer=recognizer,
         records=records.journal,
         scenarios=lambda: scenarios,
-        route=routes.scenario,
+        route=lambda number: routes.scenario_for(number, "inbound"),
         prompt_name=prompt_namer(settings, synthesizer),
         stopping=stop.is_set,
     )
@@ -162,31 +170,3 @@ def prompt_namer(
         return settings.prompt_for_asterisk(path)
 
     return name
-
-
-class RouteBook:
-    """Inbound number → scenario, from memory: a call does not wait for PostgreSQL. Read again
-    with every heartbeat."""
-
-    def __init__(self, routes: Routes) -> None:
-        self._routes = routes
-        self._inbound: dict[str, str] = {}
-
-    def refresh(self) -> None:
-        """Read the table; while PostgreSQL is away the last known routes stay."""
-        try:
-            found = self._routes.all()
-        except StorageUnavailable as error:
-            log.debug("routes as they were: %s", error)
-            return
-        self._inbound = {pattern: name for pattern, way, name in found if way == "inbound"}
-
-    def scenario(self, number: str) -> str | None:
-        """The number itself first, then the longest beginning that fits (``8495*``)."""
-        fitting = [
-            pattern
-            for pattern in self._inbound
-            if pattern == number or (pattern.endswith("*") and number.startswith(pattern[:-1]))
-        ]
-        best = max(fitting, key=lambda pattern: (pattern == number, len(pattern)), default=None)
-        return None if best is None else self._inbound[best]

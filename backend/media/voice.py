@@ -83,11 +83,6 @@ class VoiceDetector:
         """Stream time up to which has been judged (a multiple of 20 ms)."""
         return self._now_ms
 
-    @property
-    def noise_dbfs(self) -> float:
-        """The present estimate of the line's noise."""
-        return self._noise_dbfs
-
     def feed(self, pcm: bytes) -> list[VoiceEvent]:
         """Judge 8 kHz slin16; what does not fill a 20 ms frame is kept for the next call."""
         events: list[VoiceEvent] = []

@@ -101,11 +101,6 @@ class SpeechKitRecognizer:
         stream.start()
         return stream
 
-    @property
-    def open_streams(self) -> int:
-        """Streams that have not delivered their last event."""
-        return len(self._streams)
-
     def close(self, timeout_s: float = 5.0) -> None:
         """Cancel all streams (each gets its RecognitionFailed), join their threads, disconnect."""
         with self._lock:

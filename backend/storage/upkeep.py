@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 from uuid import UUID, uuid4
 
-from sqlalchemy import Engine, delete, func, literal, select, text
+from sqlalchemy import Engine, delete, func, select, text
 from sqlalchemy.dialects.postgresql import insert
 
 from backend.model import TaskState
@@ -184,18 +184,26 @@ class Routes:
         with reaching("read routes"), self._engine.connect() as connection:
             return [(p, d, s) for p, d, s in connection.execute(query).all()]
 
+
+class RouteBook:
+    """The routes from memory: a call does not wait for PostgreSQL. ``refresh`` it now and then."""
+
+    def __init__(self, routes: Routes) -> None:
+        self._table = routes
+        self._scenarios: dict[tuple[str, str], str] = {}  # (direction, pattern) → scenario
+
+    def refresh(self) -> None:
+        """Read the table. Raises StorageUnavailable: the last known routes stay."""
+        found = self._table.all()
+        self._scenarios = {(direction, pattern): name for pattern, direction, name in found}
+
     def scenario_for(self, number: str, direction: Direction) -> str | None:
         """The exact number first, then the longest beginning that fits."""
-        bare = func.rtrim(routes.c.pattern, "*")
-        starts = func.starts_with(literal(number), bare) & routes.c.pattern.like("%*")
-        query = (
-            select(routes.c.scenario)
-            .where(routes.c.direction == direction, (routes.c.pattern == number) | starts)
-            .order_by((routes.c.pattern == number).desc(), func.length(bare).desc())
-            .limit(1)
-        )
-        with reaching("find a route"), self._engine.connect() as connection:
-            return connection.execute(query).scalar()
+        known = self._scenarios
+        exact = known.get((direction, number))
+        beginnings = (f"{number[:length]}*" for length in range(len(number), -1, -1))
+        fitting = (known[direction, one] for one in beginnings if (direction, one) in known)
+        return exact if exact is not None else next(fitting, None)
 
 
 class Overview:
