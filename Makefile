@@ -1,6 +1,7 @@
 # Everything sets itself up: system packages (as root or with sudo), a venv in .venv, the lab.
 #   make demo [ANSWER=yes|no|over|silence|busy|noanswer|reject|hangup|keys]
-#   make test · make lint · make serve · make bench · make soak
+#   make test · make lint · make serve · make bench · make soak · make fuzz [RUNS=10000000]
+# ASTERISK_DIALOG_LAB=22 make …  Asterisk 22 instead of 16; test and lint: 22 alone instead of both
 PYTHON ?= python3
 VENV   := .venv
 PY     := $(VENV)/bin/python
@@ -8,8 +9,10 @@ SUDO   := $(if $(filter 0,$(shell id -u)),,sudo -E)
 ANSWER ?= yes
 STAMP  := $(VENV)/.ready-$(shell cat setup.py constraints.txt scripts/setup.sh | sha256sum | cut -c1-16)
 TESTS  ?= tests
+RUNS   ?= 10000000
+LABS   := $(or $(ASTERISK_DIALOG_LAB),all)
 
-.PHONY: demo test lint serve bench soak setup lab clean
+.PHONY: demo test lint serve bench soak fuzz setup lab labs clean
 
 demo: setup lab
 	$(SUDO) $(PY) asterisk/lab/demo.py --answer $(ANSWER)
@@ -17,15 +20,16 @@ demo: setup lab
 serve: setup lab
 	$(SUDO) $(PY) asterisk/lab/demo.py --serve
 
-test: setup lab
-	$(SUDO) $(PY) -m pytest $(TESTS)
+# In two processes; each takes the tests of one Asterisk as a whole (tests/conftest.py).
+test: setup labs
+	$(SUDO) $(PY) -m pytest -n 2 $(TESTS)
 
 lint: setup
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 	$(MAKE) -s -C asterisk cppcheck
-	$(SUDO) asterisk/lab/build.sh --warnings-are-errors
+	$(SUDO) asterisk/lab/build.sh --asterisk $(LABS) --warnings-are-errors
 
 bench: setup lab
 	$(SUDO) $(PY) tests/bench/run.py $(BENCH)
@@ -33,9 +37,15 @@ bench: setup lab
 soak: setup lab
 	$(SUDO) $(PY) -m pytest tests/soak
 
-# A real Asterisk and the module for it, cached outside the checkout.
+fuzz:
+	tests/fuzz/run.sh $(RUNS)
+
+# Real Asterisks and the module for each, cached outside the checkout: one, or those of the tests.
 lab:
 	@$(SUDO) asterisk/lab/build.sh >/dev/null
+
+labs:
+	@$(SUDO) asterisk/lab/build.sh --asterisk $(LABS) >/dev/null
 
 setup: $(STAMP)
 

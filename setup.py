@@ -36,6 +36,7 @@ setup(
         "dev": [
             "pytest>=8.3",
             "pytest-timeout>=2.3",
+            "pytest-xdist>=3.8",
             "hypothesis>=6.130",
             "mypy>=1.15",
             "ruff>=0.11",

@@ -29,6 +29,7 @@
 
 static const char start_app[] = "AudioFork";
 static const char stop_app[] = "StopAudioFork";
+static const char play_app[] = "AudioForkPlay";
 
 /*!
  * \brief AudioFork(wsurl[,options[,post_command]])
@@ -79,20 +80,29 @@ static int register_all(void)
 {
 	return ast_register_application_xml(start_app, start_exec)
 		|| ast_register_application_xml(stop_app, stop_exec)
-		|| audiofork_manage_init();
+		|| ast_register_application_xml(play_app, audiofork_play_exec)
+		|| audiofork_keys_init()
+		|| audiofork_manage_init()
+		|| audiofork_cli_init();
 }
 
 static void unregister_all(void)
 {
 	ast_unregister_application(start_app);
 	ast_unregister_application(stop_app);
+	ast_unregister_application(play_app);
 	audiofork_manage_shutdown();
+	audiofork_cli_shutdown();
 }
 
-/*! \brief Forks first: when they cannot all be detached, the module stays as it was. */
+/*! \brief What channels hold first: when it cannot all be detached, the module stays as it was. */
 static int unload_module(void)
 {
+	if (audiofork_keys_shutdown()) {
+		return -1;
+	}
 	if (audiofork_capture_shutdown()) {
+		audiofork_keys_init();
 		return -1;
 	}
 	unregister_all();
@@ -102,7 +112,7 @@ static int unload_module(void)
 
 static int load_module(void)
 {
-	if (audiofork_conf_load(0)) {
+	if (audiofork_conf_load()) {
 		return AST_MODULE_LOAD_DECLINE;
 	}
 	if (audiofork_capture_init()) {
@@ -118,7 +128,7 @@ static int load_module(void)
 
 static int reload_module(void)
 {
-	return audiofork_conf_load(1);
+	return audiofork_conf_load();
 }
 
 AST_MODULE_INFO(ASTERISK_GPL_KEY, AST_MODFLAG_DEFAULT, "Fork a call's audio to a WebSocket",

@@ -13,10 +13,16 @@
  *
  * app_audiofork.c      the dialplan applications, load, unload, reload
  * audiofork_start.c    a request checked, turned into what the link needs, and started
- * audiofork_capture.c  forks: hook, datastore, registry
+ * audiofork_capture.c  forks: hook, datastore, beginning and end
+ * audiofork_registry.c those that there are: found, stopped, summed up
+ * audiofork_keys.c     DTMF_GUARD(): keys seen, blocked, kept
  * audiofork_post.c     the post command
- * audiofork_manage.c   AMI actions and CLI
+ * audiofork_events.c   AMI events, counters
+ * audiofork_manage.c   AMI actions
+ * audiofork_cli.c      CLI
+ * audiofork_play.c     the application AudioForkPlay
  * audiofork_conf.c     audiofork.conf
+ * audiofork_servers.c  its sections for servers: authorization, TLS
  *
  * Code that depends on Asterisk's version belongs here and nowhere else.
  */
@@ -30,12 +36,28 @@
 #include "asterisk/channel.h"
 #include "asterisk/uuid.h"
 
+#include "fork_keys.h"
 #include "fork_options.h"
 #include "fork_socket.h"
 
 /* ---- audiofork.conf ---- */
 
 #define AUDIOFORK_ALLOW_MAX 64
+
+/*! Bytes of all the headers for a server, with "Name: " and an end of line each. */
+#define AUDIOFORK_HEADERS_MAX 6000
+
+/*! \brief A section of audiofork.conf: for URLs under `url`. */
+struct audiofork_server {
+	struct audiofork_server *next;
+	char name[80];
+	char url[FORK_URL_MAX];
+	char tls_ca_file[256];
+	char tls_cert_file[256];
+	char tls_key_file[256];
+	char tls_server_name[256];
+	char headers[AUDIOFORK_HEADERS_MAX]; /*!< "Name: value\n" each; secret */
+};
 
 /*! \brief One reading of audiofork.conf; never changed, only replaced. */
 struct audiofork_conf {
@@ -45,6 +67,7 @@ struct audiofork_conf {
 	unsigned int connect_timeout_ms;
 	unsigned int stall_timeout_ms;
 	unsigned int flush_ms;
+	unsigned int play_buffer_ms;
 	int reconnect;
 	unsigned int reconnect_attempts;
 	unsigned int reconnect_delay_ms;
@@ -52,13 +75,22 @@ struct audiofork_conf {
 	char tls_ca_file[256];
 	unsigned int allow_count;
 	char allow[AUDIOFORK_ALLOW_MAX][FORK_URL_MAX];
+	struct audiofork_server *servers;
 };
 
 /*! \brief Read the file. \retval 0 in force \retval -1 errors were logged, the old one stays */
-int audiofork_conf_load(int reload);
+int audiofork_conf_load(void);
 void audiofork_conf_unload(void);
 /*! \return the configuration with a reference for the caller */
 struct audiofork_conf *audiofork_conf_get(void);
+
+/*! \brief Read a section. \return how many errors were logged */
+int audiofork_server_add(struct audiofork_conf *conf, const char *name,
+	const struct ast_variable *first);
+void audiofork_servers_free(struct audiofork_conf *conf);
+/*! \return the section whose url covers most of this one's path; NULL: none */
+const struct audiofork_server *audiofork_server_find(const struct audiofork_conf *conf,
+	const struct fork_url *url);
 
 /* ---- forks ---- */
 
@@ -100,6 +132,12 @@ int audiofork_capture_shutdown(void);
 const char *audiofork_capture_start(struct ast_channel *chan, const struct fork_options *options,
 	const char *post_command, struct fork_link_params *params, char id[AST_UUID_STR_LEN]);
 
+/*!
+ * \brief What the message `start` tells of the channel, which is locked.
+ * \return to be freed; NULL: the options want no such message, or no memory
+ */
+struct fork_facts *audiofork_facts(struct ast_channel *chan, const struct fork_options *options);
+
 /*! \brief A beep every so many seconds. \param beep_id for ast_beep_stop(), empty: there is none */
 void audiofork_beep_start(struct ast_channel *chan, unsigned int seconds, const char *id,
 	char *beep_id, size_t beep_id_size);
@@ -119,27 +157,104 @@ enum audiofork_result audiofork_start(struct ast_channel *chan,
  */
 int audiofork_stop(struct ast_channel *chan, const char *id, const char *reason, int *beep);
 
-/*! \brief Mute or unmute. \return how many forks */
-int audiofork_mute(struct ast_channel *chan, const char *id, int read, int write, int on);
+/*! \brief Tell a key to the servers of all forks of the channel, which is locked. */
+void audiofork_digit(struct ast_channel *chan, char digit, unsigned int duration_ms,
+	enum fork_key_verdict verdict);
 
-/*! \brief One fork as `audiofork list` shows it. */
-struct audiofork_line {
+/*! \brief Stop the fork `id`, wherever it is; as audiofork_stop(). */
+int audiofork_stop_id(const char *id, const char *reason, int *beep);
+
+/*!
+ * \brief Do something to the forks at work that have this id, or are on this channel, or both.
+ * \param channel,id each may be empty or NULL: any
+ * \param act is called without a lock
+ * \return how many
+ */
+int audiofork_apply(const char *channel, const char *id,
+	void (*act)(struct fork_link *link, void *user), void *user);
+
+/*! \brief Whom an event or a list speaks of: a copy. */
+struct audiofork_who {
 	char id[AST_UUID_STR_LEN];
 	char channel[AST_CHANNEL_NAME];
-	char url[200];
+	char uniqueid[AST_MAX_UNIQUEID];
+	char linkedid[AST_MAX_UNIQUEID];
+	char url[FORK_URL_MAX];    /*!< without its query */
 	const char *direction;
-	struct fork_stats stats;
 };
 
-/*! \brief Call `each` for all forks, or those of one channel. \return how many */
-int audiofork_each(const char *channel, void (*each)(const struct audiofork_line *line, void *user),
-	void *user);
+/*! \brief Call `each` for all forks, or those with this channel or id. \return how many */
+int audiofork_each(const char *channel_or_id, void (*each)(const struct audiofork_who *who,
+	const struct fork_stats *stats, void *user), void *user);
+
+/*! \brief Sums over all forks since the module was loaded, those at work included. */
+struct audiofork_totals {
+	unsigned long long forks;      /*!< ever */
+	unsigned long long forks_now;
+	struct fork_stats stats;       /*!< sums; the state means nothing */
+};
+
+void audiofork_totals(struct audiofork_totals *totals);
 
 const char *audiofork_result_name(enum audiofork_result result);
+
+/* ---- keys ---- */
+
+int audiofork_keys_init(void);
+/*!
+ * \brief Take the guards off all channels: their keys are open then.
+ * \retval -1 one could not be taken off, after all the waiting; new ones may come
+ */
+int audiofork_keys_shutdown(void);
+
+/*!
+ * \brief Be told about the channel's keys by audiofork_digit(), with or without DTMF_GUARD.
+ *
+ * Counted: each success wants its audiofork_keys_unwatch(), unless the channel is hung up. The
+ * count goes with the forks to another channel. The channel may be locked, no other lock held.
+ *
+ * \retval -1 no memory, or the channel is being hung up
+ */
+int audiofork_keys_watch(struct ast_channel *chan);
+void audiofork_keys_unwatch(struct ast_channel *chan);
+
+/*! \brief AudioForkPlay(fork[,options]) */
+int audiofork_play_exec(struct ast_channel *chan, const char *data);
+
+/* ---- AMI events, on the service thread ---- */
+
+/*! \brief AudioForkStart, Connected, Disconnected or Overrun; `ms` as in fork_socket.h. */
+void audiofork_event(const struct audiofork_who *who, enum fork_event what, const char *reason,
+	int64_t ms, const struct fork_stats *stats);
+void audiofork_event_stop(const struct audiofork_who *who, const char *reason,
+	const struct fork_stats *stats);
+
+/*! \brief How many AudioForkText a fork has raised lately; all zero is a good start. */
+struct audiofork_texts {
+	struct timeval since;
+	unsigned int count;
+};
+
+/*! \brief AudioForkText; more than AUDIOFORK_TEXTS_MAX in a second are passed over, and logged. */
+void audiofork_event_text(const struct audiofork_who *who, struct audiofork_texts *texts,
+	const char *text);
+
+#define AUDIOFORK_TEXTS_MAX 50
+
+/*! \brief The counters of a fork, or their sums, each as "<before><Name>: <number><after>". */
+char *audiofork_counters(const struct fork_stats *stats, const char *before, const char *after,
+	char *text, size_t size);
+#define AUDIOFORK_COUNTERS_SIZE 1024
+void audiofork_add_stats(struct fork_stats *sum, const struct fork_stats *stats);
+
+/*! \brief CPU time that the service thread has used; negative: not known. Any thread. */
+double audiofork_service_cpu_s(void);
 
 /* ---- AMI and CLI ---- */
 
 int audiofork_manage_init(void);
 void audiofork_manage_shutdown(void);
+int audiofork_cli_init(void);
+void audiofork_cli_shutdown(void);
 
 #endif /* AUDIOFORK_H */

@@ -10,23 +10,11 @@
 
 /*! \file
  * \brief The fork: an audiohook that copies frames into a link, and what ends it.
- *
- * A fork's references
- * - the audiohook's, given back by detach_hook();
- * - the datastore's, given back when it is destroyed (stop, end of the channel);
- * - the link's, given back by on_ended();
- * - the registry's, given back when both the channel (datastore) and the link are done.
- *
- * Order of locks: channel, audiohook, fork. The service thread takes no channel's lock.
  */
 
-#include "audiofork.h"
+#include "audiofork_fork.h"
 
-#include <stdatomic.h>
-
-#include "asterisk/audiohook.h"
 #include "asterisk/beep.h"
-#include "asterisk/datastore.h"
 #include "asterisk/format.h"
 #include "asterisk/frame.h"
 #include "asterisk/logger.h"
@@ -37,20 +25,6 @@
 #define UNLOAD_WAIT_MS 5000
 #define RATE_MAX_HZ 48000
 
-struct audiofork {
-	struct ast_audiohook hook;
-	struct fork_link *link;
-	struct fork_options options;
-	char id[AST_UUID_STR_LEN];
-	char url[200];
-	char beep_id[64];
-	char channel[AST_CHANNEL_NAME]; /*!< guarded by the fork's lock */
-	char *post_command;
-	atomic_bool hooked;             /*!< the audiohook holds its reference */
-	atomic_int unfinished;          /*!< channel and link: 2, 1, 0 */
-};
-
-static struct ao2_container *registry;
 static atomic_int alive;
 static atomic_bool unloading;
 
@@ -64,19 +38,11 @@ static void fork_destroy(void *obj)
 	atomic_fetch_sub(&alive, 1);
 }
 
-/*! \brief The present name of the fork's channel; any thread. */
-static void copy_channel(struct audiofork *fork, char channel[AST_CHANNEL_NAME])
-{
-	ao2_lock(fork);
-	ast_copy_string(channel, fork->channel, AST_CHANNEL_NAME);
-	ao2_unlock(fork);
-}
-
 /*! \brief The channel or the link is done with the fork; gives a reference back. */
 static void fork_let_go(struct audiofork *fork)
 {
 	if (atomic_fetch_sub(&fork->unfinished, 1) == 1) {
-		ao2_unlink(registry, fork);
+		audiofork_registry_remove(fork);
 	}
 	ao2_ref(fork, -1);
 }
@@ -97,31 +63,38 @@ static void datastore_masqueraded(void *data, struct ast_channel *old_chan,
 {
 	struct audiofork *fork = data;
 
+	audiofork_note_channel(fork, new_chan);
 	ao2_lock(fork);
-	ast_copy_string(fork->channel, ast_channel_name(new_chan), sizeof(fork->channel));
+	fork->chan = new_chan;
 	ao2_unlock(fork);
 	fork_link_rename(fork->link, ast_channel_name(new_chan));
 }
 
-static const struct ast_datastore_info datastore_info = {
+const struct ast_datastore_info audiofork_datastore = {
 	.type = "audiofork",
 	.destroy = datastore_destroy,
 	.chan_fixup = datastore_masqueraded,
 	.chan_breakdown = datastore_masqueraded,
 };
 
-/*! \brief Take the datastore of a fork off the channel, which is locked. */
-static void remove_datastore(struct ast_channel *chan, const char *id)
+void audiofork_remove_datastore(struct ast_channel *chan, const char *id)
 {
-	struct ast_datastore *datastore = ast_channel_datastore_find(chan, &datastore_info, id);
+	struct ast_datastore *datastore = ast_channel_datastore_find(chan, &audiofork_datastore, id);
 
 	if (datastore && !ast_channel_datastore_remove(chan, datastore)) {
 		ast_datastore_free(datastore);
 	}
 }
 
-/*! \brief The hook is on no list any more: no further frame will come. */
-static void detach_hook(struct audiofork *fork, const char *reason)
+void audiofork_unwatch(struct audiofork *fork, struct ast_channel *chan)
+{
+	if (fork->watching) {
+		fork->watching = 0;
+		audiofork_keys_unwatch(chan);
+	}
+}
+
+void audiofork_detach(struct audiofork *fork, const char *reason)
 {
 	if (atomic_exchange(&fork->hooked, 0)) {
 		fork_link_close(fork->link, reason);
@@ -132,51 +105,82 @@ static void detach_hook(struct audiofork *fork, const char *reason)
 /*!
  * \brief A frame, on the channel's thread, channel and hook locked; NULL: the hook's last call.
  *
- * Copies and leaves. The frame is never touched: -1 says so.
+ * Copies and leaves. Only a whisper changes the frame, in place, as Asterisk's own volume and whisper
+ * hooks do: it is slin here, and the writer's own or a translation. 0 says that it was changed.
  */
 static int on_frame(struct ast_audiohook *hook, struct ast_channel *chan, struct ast_frame *frame,
 	enum ast_audiohook_direction direction)
 {
 	struct audiofork *fork = (struct audiofork *) hook; /* its first member */
 	int wanted = direction == AST_AUDIOHOOK_DIRECTION_READ ? FORK_WANT_READ : FORK_WANT_WRITE;
+	unsigned int rate;
+	int changed = 0;
 
 	if (!frame) {
 		if (chan) {
-			/* detach_hook() may give back the last reference but this one. */
+			/* audiofork_detach() may give back the last reference but this one. */
 			ao2_ref(fork, +1);
-			remove_datastore(chan, fork->id);
-			detach_hook(fork, "stopped");
+			audiofork_unwatch(fork, chan);
+			audiofork_remove_datastore(chan, fork->id);
+			audiofork_detach(fork, "stopped");
 			ao2_ref(fork, -1);
 		} else {
-			detach_hook(fork, "hangup");
+			/* Asterisk is hanging the channel up, and it is still whole. */
+			fork_link_hangup(fork->link, ast_channel_hangupcause(fork->chan));
+			audiofork_detach(fork, "hangup");
 		}
 		return -1;
 	}
-	if (frame->frametype != AST_FRAME_VOICE || !frame->data.ptr
-		|| (fork->options.direction != FORK_WANT_BOTH
-			&& fork->options.direction != (enum fork_wanted) wanted)
-		|| (fork->options.bridged_only && !ast_channel_is_bridged(chan))) {
+	if (frame->frametype != AST_FRAME_VOICE || !frame->data.ptr) {
 		return -1;
 	}
+	rate = ast_format_get_sample_rate(frame->subclass.format);
+	if (wanted == FORK_WANT_WRITE) {
+		changed = fork_link_whisper(fork->link, frame->data.ptr, frame->samples, rate);
+	}
+	if ((fork->options.direction < FORK_WANT_BOTH
+			&& fork->options.direction != (enum fork_wanted) wanted)
+		|| (fork->options.bridged_only && !ast_channel_is_bridged(chan))) {
+		return changed ? 0 : -1;
+	}
 	if (!fork_link_push(fork->link, wanted == FORK_WANT_READ ? FORK_READ : FORK_WRITE,
-		frame->data.ptr, frame->samples, ast_format_get_sample_rate(frame->subclass.format))) {
+		frame->data.ptr, frame->samples, rate)) {
 		/* The link has ended; Asterisk takes the hook off at the next frame. */
 		ast_audiohook_update_status(hook, AST_AUDIOHOOK_STATUS_SHUTDOWN);
 	}
-	return -1;
+	return changed ? 0 : -1;
 }
 
-/* ---- the end of a fork, on the service thread ---- */
+/* ---- what happens to a fork's link, on the service thread ---- */
+
+static void on_event(void *user, enum fork_event what, const char *reason, int64_t ms,
+	const struct fork_stats *stats)
+{
+	struct audiofork_who who;
+
+	audiofork_copy_who(user, &who);
+	audiofork_event(&who, what, reason, ms, stats);
+}
+
+static void on_said(void *user, const char *text)
+{
+	struct audiofork *fork = user;
+	struct audiofork_who who;
+
+	audiofork_copy_who(fork, &who);
+	audiofork_event_text(&who, &fork->texts, text);
+}
 
 static void on_ended(void *user, const char *reason, const struct fork_stats *stats)
 {
 	struct audiofork *fork = user;
+	struct audiofork_who who;
 
+	audiofork_copy_who(fork, &who);
+	audiofork_event_stop(&who, reason, stats);
+	audiofork_count_ended(fork, stats);
 	if (fork->post_command) {
-		char channel[AST_CHANNEL_NAME];
-
-		copy_channel(fork, channel);
-		audiofork_post_run(fork->post_command, fork->id, channel);
+		audiofork_post_run(fork->post_command, fork->id, who.channel);
 	}
 	fork_let_go(fork);
 }
@@ -232,6 +236,19 @@ static unsigned int channel_rate(struct ast_channel *chan)
 	return MIN(MAX(rate, FORK_MESSAGE_BYTES / 2 * 50), RATE_MAX_HZ);
 }
 
+/*! \brief With JSON messages keys are told. */
+static void watch(struct audiofork *fork, struct ast_channel *chan)
+{
+	if (!fork->options.json) {
+		return;
+	}
+	fork->watching = !audiofork_keys_watch(chan);
+	if (!fork->watching) {
+		ast_log(LOG_WARNING, "AudioFork %s on %s: its server will not be told of keys\n", fork->id,
+			ast_channel_name(chan));
+	}
+}
+
 /*!
  * \brief Put the fork on the channel. The channel is locked: no frame comes meanwhile.
  * \retval -1 not attached, all references but the caller's are given back
@@ -239,35 +256,41 @@ static unsigned int channel_rate(struct ast_channel *chan)
 static int fork_attach(struct audiofork *fork, struct ast_channel *chan,
 	struct fork_link_params *params)
 {
-	struct ast_datastore *datastore = ast_datastore_alloc(&datastore_info, fork->id);
+	struct ast_datastore *datastore = ast_datastore_alloc(&audiofork_datastore, fork->id);
+	struct fork_facts *facts;
 
 	if (!datastore) {
 		return -1;
 	}
-	ast_copy_string(fork->channel, ast_channel_name(chan), sizeof(fork->channel));
+	audiofork_note_channel(fork, chan);
 	ast_copy_string(params->name, fork->channel, sizeof(params->name));
 	ast_copy_string(params->id, fork->id, sizeof(params->id));
 	params->rate_hz = channel_rate(chan);
-	if (!ao2_link(registry, fork)) {
+	if (audiofork_registry_add(fork)) {
 		ast_datastore_free(datastore);
 		return -1;
 	}
 	datastore->data = ao2_bump(fork);
 	ao2_ref(fork, +1); /* the link's */
-	if (!(fork->link = fork_link_open(params, fork))) {
+	params->facts = facts = audiofork_facts(chan, &fork->options);
+	fork->link = fork_link_open(params, fork);
+	ast_free(facts);
+	if (!fork->link) {
 		fork_let_go(fork);
 		ast_datastore_free(datastore);
 		return -1;
 	}
+	fork->chan = chan;
 	ao2_ref(fork, +1); /* the hook's */
 	atomic_store(&fork->hooked, 1);
 	if (ast_test_flag(ast_channel_flags(chan), AST_FLAG_ZOMBIE) || ast_check_hangup(chan)
 		|| ast_audiohook_attach(chan, &fork->hook)) {
-		detach_hook(fork, "the channel was hung up");
+		audiofork_detach(fork, "the channel was hung up");
 		ast_datastore_free(datastore);
 		return -1;
 	}
 	ast_channel_datastore_add(chan, datastore);
+	watch(fork, chan);
 	return 0;
 }
 
@@ -296,135 +319,24 @@ const char *audiofork_capture_start(struct ast_channel *chan, const struct fork_
 	return NULL;
 }
 
-/* ---- stop, mute, list ---- */
-
-/*! \brief Stop one fork of the channel. \return 0 there was none */
-static int stop_one(struct ast_channel *chan, const char *id, const char *reason, int *beep)
-{
-	struct ast_datastore *datastore;
-	struct audiofork *fork;
-
-	ast_channel_lock(chan);
-	datastore = ast_channel_datastore_find(chan, &datastore_info, S_OR(id, NULL));
-	if (!datastore) {
-		ast_channel_unlock(chan);
-		return 0;
-	}
-	fork = ao2_bump(datastore->data);
-	if (atomic_load(&fork->hooked)) {
-		ast_audiohook_remove(chan, &fork->hook);
-	}
-	detach_hook(fork, reason);
-	remove_datastore(chan, fork->id);
-	ast_channel_unlock(chan);
-	if (fork->beep_id[0]) {
-		ast_beep_stop(chan, fork->beep_id);
-	}
-	*beep |= fork->options.beep_stop;
-	ao2_ref(fork, -1);
-	return 1;
-}
-
-int audiofork_stop(struct ast_channel *chan, const char *id, const char *reason, int *beep)
-{
-	int count = 0;
-
-	*beep = 0;
-	while (stop_one(chan, id, reason, beep)) {
-		count++;
-	}
-	return count;
-}
-
-int audiofork_mute(struct ast_channel *chan, const char *id, int read, int write, int on)
-{
-	struct ast_datastore *datastore;
-	int count = 0;
-
-	ast_channel_lock(chan);
-	AST_LIST_TRAVERSE(ast_channel_datastores(chan), datastore, entry) {
-		struct audiofork *fork = datastore->data;
-
-		if (datastore->info != &datastore_info
-			|| (!ast_strlen_zero(id) && strcmp(id, fork->id))) {
-			continue;
-		}
-		if (read) {
-			fork_link_mute(fork->link, FORK_READ, on);
-		}
-		if (write) {
-			fork_link_mute(fork->link, FORK_WRITE, on);
-		}
-		count++;
-	}
-	ast_channel_unlock(chan);
-	return count;
-}
-
-int audiofork_each(const char *channel, void (*each)(const struct audiofork_line *line, void *user),
-	void *user)
-{
-	static const char *const directions[] = {
-		[FORK_WANT_READ] = "in", [FORK_WANT_WRITE] = "out", [FORK_WANT_BOTH] = "both",
-	};
-	struct ao2_iterator i = ao2_iterator_init(registry, 0);
-	struct audiofork *fork;
-	int count = 0;
-
-	for (; (fork = ao2_iterator_next(&i)); ao2_ref(fork, -1)) {
-		struct audiofork_line line = { .direction = directions[fork->options.direction] };
-
-		copy_channel(fork, line.channel);
-		if (!fork->link || (!ast_strlen_zero(channel) && strcasecmp(channel, line.channel))) {
-			continue;
-		}
-		ast_copy_string(line.id, fork->id, sizeof(line.id));
-		ast_copy_string(line.url, fork->url, sizeof(line.url));
-		fork_link_stats(fork->link, &line.stats);
-		each(&line, user);
-		count++;
-	}
-	ao2_iterator_destroy(&i);
-	return count;
-}
-
 /* ---- load and unload ---- */
 
 int audiofork_capture_init(void)
 {
-	static const struct fork_service_config config = { .log = on_log, .ended = on_ended };
+	static const struct fork_service_config config = {
+		.log = on_log, .ended = on_ended, .event = on_event, .said = on_said,
+	};
 
 	atomic_store(&unloading, 0);
-	registry = ao2_container_alloc_list(AO2_ALLOC_OPT_LOCK_MUTEX, 0, NULL, NULL);
-	if (!registry) {
+	if (audiofork_registry_init()) {
 		return -1;
 	}
 	if (fork_service_start(&config)) {
 		ast_log(LOG_ERROR, "The AudioFork service thread cannot be started\n");
-		ao2_cleanup(registry);
-		registry = NULL;
+		audiofork_registry_shutdown();
 		return -1;
 	}
 	return 0;
-}
-
-static void detach_all(void)
-{
-	struct ao2_iterator i = ao2_iterator_init(registry, 0);
-	struct audiofork *fork;
-
-	for (; (fork = ao2_iterator_next(&i)); ao2_ref(fork, -1)) {
-		char channel[AST_CHANNEL_NAME];
-		struct ast_channel *chan;
-		int beep;
-
-		copy_channel(fork, channel);
-		if ((chan = ast_channel_get_by_name(channel))) {
-			audiofork_stop(chan, fork->id, "module unload", &beep);
-			ast_channel_unref(chan);
-		}
-	}
-	ao2_iterator_destroy(&i);
 }
 
 int audiofork_capture_shutdown(void)
@@ -435,7 +347,7 @@ int audiofork_capture_shutdown(void)
 		if (waited >= UNLOAD_WAIT_MS) {
 			break;
 		}
-		detach_all();
+		audiofork_stop_all("module unload");
 		usleep(50000);
 	}
 	if (atomic_load(&alive) || fork_service_stop(UNLOAD_WAIT_MS)) {
@@ -446,7 +358,6 @@ int audiofork_capture_shutdown(void)
 	}
 	/* Whoever gave back the last reference has a return or two left in our code. */
 	usleep(20000);
-	ao2_cleanup(registry);
-	registry = NULL;
+	audiofork_registry_shutdown();
 	return 0;
 }

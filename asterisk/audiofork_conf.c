@@ -33,6 +33,7 @@ static const struct number numbers[] = {
 	NUMBER(connect_timeout_ms, 100, 60000),
 	NUMBER(stall_timeout_ms, 0, 600000),
 	NUMBER(flush_ms, 0, 10000),
+	NUMBER(play_buffer_ms, 500, 60000),
 	NUMBER(reconnect_attempts, 0, 1000000),
 	NUMBER(reconnect_delay_ms, 50, 60000),
 	NUMBER(reconnect_max_delay_ms, 50, 600000),
@@ -44,6 +45,7 @@ static void set_defaults(struct audiofork_conf *conf)
 	conf->connect_timeout_ms = 5000;
 	conf->stall_timeout_ms = 10000;
 	conf->flush_ms = 1000;
+	conf->play_buffer_ms = 4000;
 	conf->reconnect_delay_ms = 500;
 	conf->reconnect_max_delay_ms = 10000;
 }
@@ -136,24 +138,40 @@ static int read_general(struct audiofork_conf *conf, struct ast_config *cfg)
 	return errors;
 }
 
-int audiofork_conf_load(int reload)
+static int read_servers(struct audiofork_conf *conf, struct ast_config *cfg)
 {
-	struct ast_flags flags = { reload ? CONFIG_FLAG_FILEUNCHANGED : 0 };
+	const char *name = NULL;
+	int errors = 0;
+
+	while ((name = ast_category_browse(cfg, name))) {
+		if (strcasecmp(name, "general")) {
+			errors += audiofork_server_add(conf, name, ast_variable_browse(cfg, name));
+		}
+	}
+	return errors;
+}
+
+static void conf_destroy(void *obj)
+{
+	audiofork_servers_free(obj);
+}
+
+int audiofork_conf_load(void)
+{
+	/* Read even when it has not changed: the files it names may have. */
+	struct ast_flags flags = { 0 };
 	struct ast_config *cfg = ast_config_load("audiofork.conf", flags);
 	struct audiofork_conf *conf;
 	int errors = 0;
 
-	if (cfg == CONFIG_STATUS_FILEUNCHANGED) {
-		return 0;
-	}
 	if (cfg == CONFIG_STATUS_FILEINVALID) {
 		ast_log(LOG_ERROR, "audiofork.conf cannot be parsed\n");
 		return -1;
 	}
-	conf = ao2_alloc_options(sizeof(*conf), NULL, AO2_ALLOC_OPT_LOCK_NOLOCK);
+	conf = ao2_alloc_options(sizeof(*conf), conf_destroy, AO2_ALLOC_OPT_LOCK_NOLOCK);
 	if (conf) {
 		set_defaults(conf);
-		errors = cfg ? read_general(conf, cfg) : 0;
+		errors = cfg ? read_general(conf, cfg) + read_servers(conf, cfg) : 0;
 	}
 	if (cfg) {
 		ast_config_destroy(cfg);

@@ -42,18 +42,42 @@ static int readable(const char *file)
 	return ast_strlen_zero(file) || !access(file, R_OK);
 }
 
+/*! \brief Headers and TLS: from option T, else the server's section, else [general]. */
+static void fill_server(struct fork_link_params *p, const struct audiofork_conf *conf,
+	const struct fork_options *o)
+{
+	static const struct audiofork_server none;
+	const struct audiofork_server *server = audiofork_server_find(conf, &p->url);
+	const char *cert, *key;
+
+	if (!server) {
+		server = &none;
+	}
+	cert = S_OR(o->tls_cert, server->tls_cert_file);
+	key = o->tls_cert[0] ? o->tls_key : S_OR(o->tls_key, server->tls_key_file);
+	p->headers = server->headers; /* lives as long as the configuration, which the caller holds */
+	ast_copy_string(p->tls_ca, S_OR(o->tls_ca, S_OR(server->tls_ca_file, conf->tls_ca_file)),
+		sizeof(p->tls_ca));
+	ast_copy_string(p->tls_cert, cert, sizeof(p->tls_cert));
+	ast_copy_string(p->tls_key, S_OR(key, cert), sizeof(p->tls_key));
+	ast_copy_string(p->tls_name, server->tls_server_name, sizeof(p->tls_name));
+}
+
 /*! \brief Options, configuration and URL into what the link needs. */
 static void fill_params(struct fork_link_params *p, const struct audiofork_conf *conf,
 	const struct fork_options *o)
 {
+	fill_server(p, conf, o);
 	p->read = o->direction != FORK_WANT_WRITE;
 	p->write = o->direction != FORK_WANT_READ;
+	p->stereo = o->direction == FORK_WANT_STEREO;
+	p->rate_hz_out = o->rate_hz;
+	p->message_ms = o->message_ms;
+	p->json = o->json;
 	p->read_gain = o->read_gain;
 	p->write_gain = o->write_gain;
-	ast_copy_string(p->tls_ca, S_OR(o->tls_ca, conf->tls_ca_file), sizeof(p->tls_ca));
-	ast_copy_string(p->tls_cert, o->tls_cert, sizeof(p->tls_cert));
-	ast_copy_string(p->tls_key, S_OR(o->tls_key, o->tls_cert), sizeof(p->tls_key));
 	p->ring_ms = conf->ring_ms;
+	p->play_buffer_ms = conf->play_buffer_ms;
 	p->connect_timeout_ms = conf->connect_timeout_ms;
 	p->stall_timeout_ms = conf->stall_timeout_ms;
 	p->flush_ms = conf->flush_ms;
@@ -150,6 +174,44 @@ void audiofork_beep_start(struct ast_channel *chan, unsigned int seconds, const 
 			"loaded?)\n", id, channel);
 		beep_id[0] = '\0';
 	}
+}
+
+static void copy_variables(struct ast_channel *chan, const struct fork_options *options,
+	struct fork_facts *facts)
+{
+	facts->variables = options->variables;
+	for (unsigned int i = 0; i < options->variables; i++) {
+		const char *value = pbx_builtin_getvar_helper(chan, options->variable[i]);
+
+		ast_copy_string(facts->variable[i].name, options->variable[i],
+			sizeof(facts->variable[i].name));
+		ast_copy_string(facts->variable[i].value, S_OR(value, ""),
+			sizeof(facts->variable[i].value));
+	}
+}
+
+struct fork_facts *audiofork_facts(struct ast_channel *chan, const struct fork_options *options)
+{
+	const struct ast_party_id *caller = &ast_channel_caller(chan)->id;
+	struct fork_facts *facts = options->json ? ast_calloc(1, sizeof(*facts)) : NULL;
+
+	if (!facts) {
+		return NULL;
+	}
+	ast_copy_string(facts->uniqueid, ast_channel_uniqueid(chan), sizeof(facts->uniqueid));
+	ast_copy_string(facts->linkedid, ast_channel_linkedid(chan), sizeof(facts->linkedid));
+	if (caller->number.valid) {
+		ast_copy_string(facts->caller_number, S_OR(caller->number.str, ""),
+			sizeof(facts->caller_number));
+	}
+	if (caller->name.valid) {
+		ast_copy_string(facts->caller_name, S_OR(caller->name.str, ""),
+			sizeof(facts->caller_name));
+	}
+	ast_copy_string(facts->called, S_OR(ast_channel_dialed(chan)->number.str,
+		ast_channel_exten(chan)), sizeof(facts->called));
+	copy_variables(chan, options, facts);
+	return facts;
 }
 
 static enum audiofork_result start_checked(struct ast_channel *chan,

@@ -14,8 +14,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Pass band up to 3.6 kHz; 16 zero crossings a side of the output's rate give about 60 dB. */
-#define CUTOFF_HZ 3600.0
+/* Pass band up to 0.45 of the lower rate (3.6 or 7.2 kHz); 16 zero crossings a side give about
+ * 60 dB. */
+#define PASS_BAND 0.45
 #define TAPS_PER_OUTPUT 32
 
 static int16_t saturate(float value)
@@ -67,18 +68,19 @@ void fork_resampler_free(struct fork_resampler *r)
 }
 
 /*! \brief Prepare for a rate. Without memory the rate stays unusable and gives silence. */
-static void resampler_setup(struct fork_resampler *r, uint32_t rate_hz)
+static void resampler_setup(struct fork_resampler *r, uint32_t rate_hz, uint32_t out_hz)
 {
-	unsigned int common = gcd(rate_hz, FORK_RATE_HZ);
+	unsigned int common = gcd(rate_hz, out_hz);
 
 	fork_resampler_free(r);
 	r->rate_hz = rate_hz;
-	if (rate_hz == FORK_RATE_HZ) {
+	r->out_hz = out_hz;
+	if (rate_hz == out_hz) {
 		return;
 	}
-	r->phases = FORK_RATE_HZ / common;
+	r->phases = out_hz / common;
 	r->step = rate_hz / common;
-	r->taps = TAPS_PER_OUTPUT * ((rate_hz + FORK_RATE_HZ - 1) / FORK_RATE_HZ) + 1;
+	r->taps = TAPS_PER_OUTPUT * ((rate_hz + out_hz - 1) / out_hz) + 1;
 	r->table = malloc((size_t) r->phases * r->taps * sizeof(*r->table));
 	r->history = calloc(r->taps + FORK_CELL_SAMPLES, sizeof(*r->history));
 	if (!r->table || !r->history) {
@@ -88,7 +90,7 @@ static void resampler_setup(struct fork_resampler *r, uint32_t rate_hz)
 	}
 	for (unsigned int p = 0; p < r->phases; p++) {
 		fill_phase(r->table + (size_t) p * r->taps, r->taps, (double) p / r->phases,
-			CUTOFF_HZ / rate_hz);
+			PASS_BAND * (rate_hz < out_hz ? rate_hz : out_hz) / rate_hz);
 	}
 	/* Half a filter of silence in front: the first output is the first input. */
 	r->held = r->taps / 2;
@@ -105,17 +107,17 @@ static float filter(const float *row, const float *x, unsigned int taps)
 }
 
 size_t fork_resample(struct fork_resampler *r, const int16_t *in, size_t count,
-	uint32_t rate_hz, int16_t *out)
+	uint32_t rate_hz, uint32_t out_hz, int16_t *out)
 {
 	size_t pos, made = 0;
 
 	if (count > FORK_CELL_SAMPLES || !rate_hz) {
 		return 0;
 	}
-	if (r->rate_hz != rate_hz) {
-		resampler_setup(r, rate_hz);
+	if (r->rate_hz != rate_hz || r->out_hz != out_hz) {
+		resampler_setup(r, rate_hz, out_hz);
 	}
-	if (rate_hz == FORK_RATE_HZ) {
+	if (rate_hz == out_hz) {
 		memcpy(out, in, count * sizeof(*out));
 		return count;
 	}
@@ -126,7 +128,7 @@ size_t fork_resample(struct fork_resampler *r, const int16_t *in, size_t count,
 		r->history[r->held + i] = in[i];
 	}
 	r->held += count;
-	for (pos = 0; pos + r->taps <= r->held && made <= FORK_CELL_SAMPLES;) {
+	for (pos = 0; pos + r->taps <= r->held && made < FORK_RESAMPLED_MAX;) {
 		out[made++] = saturate(filter(r->table + (size_t) r->phase * r->taps,
 			r->history + pos, r->taps));
 		r->phase += r->step;
@@ -151,13 +153,16 @@ void fork_gain(int16_t *samples, size_t count, int steps)
 	}
 }
 
-void fork_mixer_init(struct fork_mixer *m, bool read, bool write, int read_gain, int write_gain)
+void fork_mixer_init(struct fork_mixer *m, const struct fork_shape *shape)
 {
 	memset(m, 0, sizeof(*m));
-	m->wanted[FORK_READ] = read;
-	m->wanted[FORK_WRITE] = write;
-	m->fifo[FORK_READ].gain = read_gain;
-	m->fifo[FORK_WRITE].gain = write_gain;
+	m->wanted[FORK_READ] = shape->read;
+	m->wanted[FORK_WRITE] = shape->write;
+	m->stereo = shape->stereo;
+	m->rate_hz = shape->rate_hz;
+	m->frame = shape->rate_hz / 50;
+	m->fifo[FORK_READ].gain = shape->read_gain;
+	m->fifo[FORK_WRITE].gain = shape->write_gain;
 }
 
 void fork_mixer_free(struct fork_mixer *m)
@@ -168,71 +173,93 @@ void fork_mixer_free(struct fork_mixer *m)
 
 void fork_mixer_push(struct fork_mixer *m, const struct fork_cell *cell)
 {
+	static const int16_t silence[FORK_CELL_SAMPLES];
 	struct fork_fifo *fifo = &m->fifo[cell->direction & 1];
-	int16_t silence[FORK_CELL_SAMPLES] = { 0 };
-	int16_t made[FORK_CELL_SAMPLES + 1];
+	int16_t *end = fifo->samples + fifo->count;
 	size_t count;
 
-	count = fork_resample(&fifo->resampler, cell->silent ? silence : cell->samples,
-		cell->count, cell->rate_hz, made);
-	fork_gain(made, count, fifo->gain);
-	if (count > FORK_FIFO_SAMPLES - fifo->count) {
-		count = FORK_FIFO_SAMPLES - fifo->count;
+	/* Who pulls after each push always leaves as much room. */
+	if (FORK_FIFO_SAMPLES - fifo->count < FORK_RESAMPLED_MAX) {
+		return;
 	}
-	memcpy(fifo->samples + fifo->count, made, count * sizeof(*made));
+	count = fork_resample(&fifo->resampler, cell->silent ? silence : cell->samples,
+		cell->count, cell->rate_hz, m->rate_hz, end);
+	fork_gain(end, count, fifo->gain);
 	fifo->count += count;
 	fifo->last_us = cell->time_us;
 	fifo->heard = true;
 }
 
-/*! \brief Mix up to one frame out of the FIFO. */
-static void fifo_mix(struct fork_fifo *fifo, int16_t frame[FORK_FRAME_SAMPLES])
+/*! \brief Samples of the FIFO that go into the next frame. */
+static size_t due_samples(const struct fork_mixer *m, enum fork_direction direction)
 {
-	size_t count = fifo->count < FORK_FRAME_SAMPLES ? fifo->count : FORK_FRAME_SAMPLES;
+	size_t count = m->fifo[direction].count;
 
-	for (size_t i = 0; i < count; i++) {
-		frame[i] = saturate((float) frame[i] + fifo->samples[i]);
-	}
+	return count < m->frame ? count : m->frame;
+}
+
+/*! \brief The samples are in the frame. */
+static void fifo_took(struct fork_fifo *fifo, size_t count)
+{
+	fifo->taken += count;
 	fifo->count -= count;
 	memmove(fifo->samples, fifo->samples + count, fifo->count * sizeof(*fifo->samples));
 }
 
-bool fork_mixer_drain(struct fork_mixer *m, int16_t frame[FORK_FRAME_SAMPLES])
+/*! \brief Add to what is in the frame. */
+static void mix(int16_t *frame, const int16_t *samples, size_t count)
 {
-	if (!m->fifo[FORK_READ].count && !m->fifo[FORK_WRITE].count) {
+	for (size_t i = 0; i < count; i++) {
+		int sum = frame[i] + samples[i];
+
+		frame[i] = (int16_t) (sum > 32767 ? 32767 : sum < -32768 ? -32768 : sum);
+	}
+}
+
+bool fork_mixer_drain(struct fork_mixer *m, int16_t *frame)
+{
+	struct fork_fifo *in = &m->fifo[FORK_READ], *out = &m->fifo[FORK_WRITE];
+	size_t reads = due_samples(m, FORK_READ), writes = due_samples(m, FORK_WRITE);
+
+	if (!reads && !writes) {
 		return false;
 	}
-	memset(frame, 0, FORK_FRAME_BYTES);
-	fifo_mix(&m->fifo[FORK_READ], frame);
-	fifo_mix(&m->fifo[FORK_WRITE], frame);
+	if (m->stereo) {
+		for (size_t i = 0; i < m->frame; i++) {
+			frame[2 * i] = i < reads ? in->samples[i] : 0;
+			frame[2 * i + 1] = i < writes ? out->samples[i] : 0;
+		}
+	} else {
+		memcpy(frame, in->samples, reads * sizeof(*frame));
+		memset(frame + reads, 0, (m->frame - reads) * sizeof(*frame));
+		mix(frame, out->samples, writes);
+	}
+	fifo_took(in, reads);
+	fifo_took(out, writes);
 	return true;
 }
 
 bool fork_mixer_waits(const struct fork_mixer *m)
 {
-	return m->fifo[FORK_READ].count >= FORK_FRAME_SAMPLES
-		|| m->fifo[FORK_WRITE].count >= FORK_FRAME_SAMPLES;
+	return m->fifo[FORK_READ].count >= m->frame || m->fifo[FORK_WRITE].count >= m->frame;
 }
 
 /*! \brief Whether `fifo` has a frame that must not wait for `other` any longer. */
-static bool due_alone(const struct fork_fifo *fifo, const struct fork_fifo *other,
-	bool other_wanted, uint64_t now_us)
+static bool due_alone(const struct fork_mixer *m, enum fork_direction which, uint64_t now_us)
 {
-	if (fifo->count < FORK_FRAME_SAMPLES) {
+	const struct fork_fifo *fifo = &m->fifo[which], *other = &m->fifo[!which];
+
+	if (fifo->count < m->frame) {
 		return false;
 	}
-	return !other_wanted || !other->heard || fifo->count > FORK_SKEW_SAMPLES
+	return !m->wanted[!which] || !other->heard || fifo->count > FORK_SKEW_FRAMES * m->frame
 		|| now_us > other->last_us + FORK_STALL_US;
 }
 
-bool fork_mixer_pull(struct fork_mixer *m, uint64_t now_us, int16_t frame[FORK_FRAME_SAMPLES])
+bool fork_mixer_pull(struct fork_mixer *m, uint64_t now_us, int16_t *frame)
 {
-	const struct fork_fifo *in = &m->fifo[FORK_READ];
-	const struct fork_fifo *out = &m->fifo[FORK_WRITE];
-
-	if ((in->count >= FORK_FRAME_SAMPLES && out->count >= FORK_FRAME_SAMPLES)
-		|| due_alone(in, out, m->wanted[FORK_WRITE], now_us)
-		|| due_alone(out, in, m->wanted[FORK_READ], now_us)) {
+	if ((m->fifo[FORK_READ].count >= m->frame && m->fifo[FORK_WRITE].count >= m->frame)
+		|| due_alone(m, FORK_READ, now_us) || due_alone(m, FORK_WRITE, now_us)) {
 		return fork_mixer_drain(m, frame);
 	}
 	return false;

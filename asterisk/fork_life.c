@@ -50,7 +50,11 @@ static void count_unsent(struct fork_link *link, struct fork_stats *stats)
 		stats->dropped_us[cell.direction & 1] += fork_cell_us(&cell);
 	}
 	for (int d = 0; d < FORK_DIRECTIONS; d++) {
-		stats->dropped_us[d] += (uint64_t) link->mixer.fifo[d].count * 1000000 / FORK_RATE_HZ;
+		const struct fork_fifo *fifo = &link->mixer.fifo[d];
+
+		/* In the mixer, or in a message that is not full. */
+		stats->dropped_us[d] += (fifo->taken + fifo->count) * 1000000 / link->mixer.rate_hz
+			- stats->sent_us[d];
 	}
 }
 
@@ -64,6 +68,7 @@ static void finish(struct fork_link *link, const char *reason)
 	fork_wire_kill(link);
 	atomic_store(&link->dead, true);
 	fork_set_state(link, FORK_DONE);
+	fork_receive_lost(link);
 	fork_link_stats(link, &stats);
 	count_unsent(link, &stats);
 	*(link->previous ? &link->previous->next : &links.first) = link->next;
@@ -76,6 +81,7 @@ static void finish(struct fork_link *link, const char *reason)
 		fork_label(link, text, sizeof(text)), reason, stats.captured_us[FORK_READ] / 1e6,
 		stats.captured_us[FORK_WRITE] / 1e6, (unsigned long long) stats.frames_sent,
 		lost_us / 1e6, stats.connects);
+	fork_note_disconnected(link, reason, -1);
 	fork_tell_ended(link, reason, &stats);
 	fork_link_unref(link);
 }
@@ -124,6 +130,8 @@ static void attempt_failed(struct fork_link *link, const char *reason)
 
 	snprintf(why, sizeof(why), "%s", reason); /* `reason` may live in the link */
 	link->failures++;
+	fork_receive_lost(link);
+	atomic_fetch_add(&link->failed, link->peer_code != 1000);
 	if (link->flushing) {
 		finish_closed(link);
 		return;
@@ -141,6 +149,7 @@ static void attempt_failed(struct fork_link *link, const char *reason)
 		"%s: %s; trying again in %.1f s, then ever more slowly",
 		fork_label(link, text, sizeof(text)), why, delay_us / 1e6);
 	link->told = true;
+	fork_note_disconnected(link, why, delay_us);
 	fork_set_state(link, FORK_BACKOFF);
 	fork_wire_timer(link, delay_us);
 }
@@ -232,6 +241,7 @@ static void take_closing(struct fork_link *link)
 	case FORK_UP:
 		fork_wire_timer(link, (int64_t) link->params.flush_ms * 1000);
 		fork_wire_want_write(link);
+		fork_wire_read(link, true); /* its close frame is waited for */
 		break;
 	case FORK_RESOLVING:
 	case FORK_CONNECTING:
@@ -273,6 +283,7 @@ void fork_handle_news(struct fork_link *link)
 		}
 		links.first = link;
 		link->progress_us = fork_now_us();
+		fork_tell_event(link, FORK_EVENT_OPENED, "", 0);
 		start_attempt(link);
 	}
 	if (atomic_load(&link->state) == FORK_RESOLVING) {
@@ -281,6 +292,8 @@ void fork_handle_news(struct fork_link *link)
 	if (atomic_load(&link->dead)) {
 		return;
 	}
+	fork_note_overrun(link);
+	fork_tell_plays(link);
 	if (atomic_load(&link->closing) && !link->flushing) {
 		take_closing(link);
 	} else if (atomic_load(&link->state) == FORK_UP) {
@@ -341,6 +354,8 @@ void fork_connection_up(struct fork_link *link)
 
 	fork_set_state(link, FORK_UP);
 	link->name_sent = false;
+	link->told_of.hangup = link->told_of.stop = false;
+	link->told_of.errors = 0;
 	link->holding = false;
 	link->up_us = link->progress_us = fork_now_us();
 	if (connects > 1 || link->told) {
@@ -354,6 +369,7 @@ void fork_connection_up(struct fork_link *link)
 		fork_say(FORK_LOG_VERBOSE, "%s: connected", fork_label(link, text, sizeof(text)));
 	}
 	link->told = false;
+	fork_note_connected(link);
 	if (!link->flushing) {
 		fork_wire_timer(link, TICK_US);
 	}

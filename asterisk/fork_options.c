@@ -54,6 +54,7 @@ static int parse_direction(const struct parser *p, const char *arg)
 		/* The channel's own terms mean the same whatever the configuration says. */
 		{ "read", FORK_WANT_READ, FORK_WANT_READ },
 		{ "write", FORK_WANT_WRITE, FORK_WANT_WRITE },
+		{ "stereo", FORK_WANT_STEREO, FORK_WANT_STEREO },
 	};
 
 	for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++) {
@@ -62,7 +63,7 @@ static int parse_direction(const struct parser *p, const char *arg)
 			return 0;
 		}
 	}
-	return refuse(p, 'D', arg, "in, out, both, read or write is wanted");
+	return refuse(p, 'D', arg, "in, out, both, stereo, read or write is wanted");
 }
 
 static int parse_tls(const struct parser *p, const char *arg)
@@ -88,18 +89,71 @@ static int parse_tls(const struct parser *p, const char *arg)
 	return refuse(p, 'T', arg, "at most cert, key, ca");
 }
 
+/*! \brief Whether all of it are letters, digits and underscores; a bracket makes a function. */
+static bool plain_name(const char *text, size_t length)
+{
+	for (size_t i = 0; i < length; i++) {
+		if (!isalnum((unsigned char) text[i]) && text[i] != '_') {
+			return false;
+		}
+	}
+	return true;
+}
+
 static int parse_variable(const struct parser *p, const char *arg)
 {
 	if (!*arg || strlen(arg) >= sizeof(p->o->id_variable)) {
 		return refuse(p, 'i', arg, "the name of a variable is wanted");
 	}
-	for (const char *c = arg; *c; c++) {
-		/* A bracket would make it a function write. */
-		if (!isalnum((unsigned char) *c) && *c != '_') {
-			return refuse(p, 'i', arg, "letters, digits and underscores only");
-		}
+	if (!plain_name(arg, strlen(arg))) {
+		return refuse(p, 'i', arg, "letters, digits and underscores only");
 	}
 	strcpy(p->o->id_variable, arg);
+	return 0;
+}
+
+static int parse_variables(const struct parser *p, const char *arg)
+{
+	struct fork_options *o = p->o;
+	const char *name = arg;
+
+	for (o->variables = 0;; name++) {
+		size_t length = strcspn(name, "&");
+
+		if (!length || length >= sizeof(o->variable[0]) || !plain_name(name, length)) {
+			return refuse(p, 'x', arg, "names of variables with & between them are wanted");
+		}
+		if (o->variables == FORK_NAMES_MAX) {
+			return refuse(p, 'x', arg, "at most 16 variables");
+		}
+		memcpy(o->variable[o->variables], name, length);
+		o->variable[o->variables++][length] = '\0';
+		name += length;
+		if (!*name) {
+			return 0;
+		}
+	}
+}
+
+static int parse_message(const struct parser *p, const char *arg)
+{
+	int ms;
+
+	if (parse_number(arg, 20, 200, &ms) || ms % 20) {
+		return refuse(p, 'm', arg, "20 to 200 ms in steps of 20 are wanted");
+	}
+	p->o->message_ms = (unsigned int) ms;
+	return 0;
+}
+
+static int parse_rate(const struct parser *p, const char *arg)
+{
+	int rate;
+
+	if (parse_number(arg, 8000, 16000, &rate) || (rate != 8000 && rate != 16000)) {
+		return refuse(p, 'f', arg, "8000 or 16000 is wanted");
+	}
+	p->o->rate_hz = (unsigned int) rate;
 	return 0;
 }
 
@@ -140,6 +194,12 @@ static int parse_with_argument(const struct parser *p, char letter, const char *
 		return parse_direction(p, arg);
 	case 'T':
 		return parse_tls(p, arg);
+	case 'm':
+		return parse_message(p, arg);
+	case 'f':
+		return parse_rate(p, arg);
+	case 'x':
+		return parse_variables(p, arg);
 	case 'R':
 		return parse_number(arg, 0, 3600, &p->o->reconnect_s)
 			? refuse(p, letter, arg, "seconds from 0 to 3600 are wanted") : 0;
@@ -154,6 +214,9 @@ static int parse_flag(const struct parser *p, char letter)
 	switch (letter) {
 	case 'b':
 		p->o->bridged_only = true;
+		return 0;
+	case 'j':
+		p->o->json = true;
 		return 0;
 	case 'p':
 		p->o->beep_start = true;
@@ -177,6 +240,8 @@ int fork_options_parse(struct fork_options *o, const char *text, bool inverted,
 	memset(o, 0, sizeof(*o));
 	o->direction = inverted ? FORK_WANT_READ : FORK_WANT_BOTH;
 	o->reconnect_s = o->reconnect_attempts = -1;
+	o->message_ms = 20;
+	o->rate_hz = 8000;
 	for (const char *c = text ? text : ""; *c; c++) {
 		char letter = *c;
 		size_t length = 0;
@@ -192,10 +257,14 @@ int fork_options_parse(struct fork_options *o, const char *text, bool inverted,
 			arg[length] = '\0';
 			c += length + 2;
 		}
-		if (strchr("BvVWiDTRr", letter) ? parse_with_argument(&p, letter, arg)
+		if (strchr("BvVWiDTRrmfx", letter) ? parse_with_argument(&p, letter, arg)
 			: parse_flag(&p, letter)) {
 			return -1;
 		}
+	}
+	if (o->variables && !o->json) {
+		snprintf(why, why_size, "option x wants option j");
+		return -1;
 	}
 	return 0;
 }

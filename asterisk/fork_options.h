@@ -25,7 +25,11 @@ enum fork_wanted {
 	FORK_WANT_READ,
 	FORK_WANT_WRITE,
 	FORK_WANT_BOTH,
+	FORK_WANT_STEREO,
 };
+
+/*! Most names in x(). */
+#define FORK_NAMES_MAX 16
 
 /*! \brief What the letters ask for. All zeros but `direction`, gains and `r`/`R`: not asked for. */
 struct fork_options {
@@ -41,6 +45,11 @@ struct fork_options {
 	bool tls;                    /*!< T() was there at all */
 	int reconnect_s;             /*!< R(): first delay, -1 when not given */
 	int reconnect_attempts;      /*!< r(), -1 when not given */
+	bool json;                   /*!< j */
+	unsigned int message_ms;     /*!< m(), 20 when not given */
+	unsigned int rate_hz;        /*!< f(), 8000 when not given */
+	unsigned int variables;      /*!< x(): so many names */
+	char variable[FORK_NAMES_MAX][80];
 };
 
 /*!

@@ -59,6 +59,23 @@ void fork_tell_ended(struct fork_link *link, const char *reason, const struct fo
 	service.config.ended(link->user, reason, stats);
 }
 
+void fork_tell_event(struct fork_link *link, enum fork_event what, const char *reason, int64_t ms)
+{
+	struct fork_stats stats;
+
+	if (service.config.event) {
+		fork_link_stats(link, &stats);
+		service.config.event(link->user, what, reason, ms, &stats);
+	}
+}
+
+void fork_tell_said(struct fork_link *link, const char *text)
+{
+	if (service.config.said) {
+		service.config.said(link->user, text);
+	}
+}
+
 const char *fork_label(struct fork_link *link, char *text, size_t size)
 {
 	char name[FORK_NAME_MAX];
@@ -89,13 +106,29 @@ void fork_link_ref(struct fork_link *link)
 	atomic_fetch_add_explicit(&link->refs, 1, memory_order_relaxed);
 }
 
+/*! \brief What a link has of its own, all of which may be NULL. */
+static void free_parts(struct fork_link *link)
+{
+	if (link->params.headers) {
+		explicit_bzero((char *) link->params.headers, strlen(link->params.headers));
+	}
+	free((char *) link->params.headers);
+	free((struct fork_facts *) link->params.facts);
+	free(link->ring.words);
+	free(link->replies);
+	free(link->inbox);
+	fork_play_free(link->play);
+	free(link->gathered);
+	free(link->message);
+}
+
 void fork_link_unref(struct fork_link *link)
 {
 	if (!link || atomic_fetch_sub_explicit(&link->refs, 1, memory_order_acq_rel) != 1) {
 		return;
 	}
 	fork_mixer_free(&link->mixer);
-	free(link->ring.words);
+	free_parts(link);
 	pthread_mutex_destroy(&link->lock);
 	free(link);
 	atomic_fetch_sub(&service.links, 1);
@@ -120,30 +153,68 @@ void fork_tell_news(struct fork_link *link)
 	}
 }
 
-struct fork_link *fork_link_open(const struct fork_link_params *params, void *user)
+/*! \brief Memory that `what` is copied to; NULL for NULL, and then *failed stays as it is. */
+static void *copy_of(const void *what, size_t size, bool *failed)
 {
-	struct fork_link *link = calloc(1, sizeof(*link));
-	/* Two directions share the ring; a cell is 20 ms at 8 kHz. */
-	uint64_t cells = ((uint64_t) params->ring_ms * params->rate_hz / FORK_RATE_HZ + 19) / 20
-		* ((params->read ? 1 : 0) + (params->write ? 1 : 0));
+	void *copy = what ? malloc(size) : NULL;
 
+	if (copy) {
+		memcpy(copy, what, size);
+	} else if (what) {
+		*failed = true;
+	}
+	return copy;
+}
+
+/*! \brief Memory for all that a link of these parameters needs. \retval -1 there is not enough */
+static int alloc_parts(struct fork_link *link, const struct fork_link_params *p)
+{
+	/* Two directions share the ring; a cell is 20 ms at 8 kHz. */
+	uint64_t cells = ((uint64_t) p->ring_ms * p->rate_hz / FORK_RATE_HZ + 19) / 20
+		* ((p->read ? 1 : 0) + (p->write ? 1 : 0));
+	size_t text = p->json ? FORK_TEXT_MAX : FORK_NAME_MAX;
+	bool failed = false;
 	void *memory;
 
 	cells = cells ? cells : 1;
+	link->message_bytes = (size_t) p->message_ms * p->rate_hz_out / 1000 * (p->stereo ? 4 : 2);
+	link->params.headers = copy_of(p->headers, p->headers ? strlen(p->headers) + 1 : 0, &failed);
+	link->params.facts = copy_of(p->facts, sizeof(*p->facts), &failed);
 	memory = malloc(FORK_RING_BYTES(cells));
-	if (!link || !memory) {
-		free(link);
-		free(memory);
+	link->message = malloc(LWS_PRE + (text > link->message_bytes ? text : link->message_bytes));
+	if (p->json) {
+		link->replies = malloc(FORK_REPLIES_BYTES);
+		link->inbox = malloc(FORK_TEXT_MAX);
+		link->play = fork_play_new(p->play_buffer_ms);
+		failed = failed || !link->replies || !link->inbox || !link->play;
+	}
+	link->gathered = malloc(link->message_bytes);
+	fork_ring_init(&link->ring, memory, cells);
+	return failed || !memory || !link->message || !link->gathered ? -1 : 0;
+}
+
+struct fork_link *fork_link_open(const struct fork_link_params *params, void *user)
+{
+	const struct fork_shape shape = { .read = params->read, .write = params->write,
+		.stereo = params->stereo, .rate_hz = params->rate_hz_out,
+		.read_gain = params->read_gain, .write_gain = params->write_gain };
+	struct fork_link *link = calloc(1, sizeof(*link));
+
+	if (!link) {
 		return NULL;
 	}
-	fork_ring_init(&link->ring, memory, cells);
 	link->params = *params;
+	if (alloc_parts(link, params)) {
+		free_parts(link);
+		free(link);
+		return NULL;
+	}
 	link->user = user;
 	link->refs = 2;
+	link->hangup_cause = -1;
 	pthread_mutex_init(&link->lock, NULL);
 	snprintf(link->name, sizeof(link->name), "%s", params->name);
-	fork_mixer_init(&link->mixer, params->read, params->write, params->read_gain,
-		params->write_gain);
+	fork_mixer_init(&link->mixer, &shape);
 	atomic_fetch_add(&service.links, 1);
 	fork_tell_news(link);
 	return link;
@@ -162,7 +233,7 @@ bool fork_link_push(struct fork_link *link, enum fork_direction direction,
 	if (atomic_load_explicit(&link->dead, memory_order_relaxed)) {
 		return false;
 	}
-	if (!rate_hz) {
+	if (!rate_hz || atomic_load_explicit(&link->paused, memory_order_relaxed)) {
 		return true;
 	}
 	while (count) {
@@ -177,7 +248,8 @@ bool fork_link_push(struct fork_link *link, enum fork_direction direction,
 		count -= cell.count;
 	}
 	/* Nobody can be sent anything before the connection is up: then it looks by itself. */
-	if (atomic_load_explicit(&link->state, memory_order_relaxed) == FORK_UP) {
+	if (atomic_load_explicit(&link->state, memory_order_relaxed) == FORK_UP
+		|| fork_overrun_due(link, cell.time_us)) {
 		fork_tell_news(link);
 	}
 	return true;
@@ -186,6 +258,31 @@ bool fork_link_push(struct fork_link *link, enum fork_direction direction,
 void fork_link_mute(struct fork_link *link, enum fork_direction direction, bool muted)
 {
 	atomic_store(&link->muted[direction], muted);
+}
+
+void fork_link_stream(struct fork_link *link, bool on)
+{
+	atomic_store(&link->paused, !on);
+}
+
+void fork_link_digit(struct fork_link *link, char digit, unsigned int duration_ms,
+	enum fork_key_verdict verdict)
+{
+	const struct fork_digit entry = {
+		.cell = atomic_load_explicit(&link->ring.head, memory_order_relaxed),
+		.duration_ms = duration_ms, .verdict = (uint8_t) verdict, .digit = digit,
+	};
+
+	if (link->params.json && !atomic_load_explicit(&link->dead, memory_order_relaxed)
+		&& fork_digits_push(&link->digits, &entry)) {
+		fork_tell_news(link);
+	}
+}
+
+void fork_link_hangup(struct fork_link *link, int cause)
+{
+	atomic_store(&link->hangup_cause, cause < 0 ? 0 : cause);
+	fork_link_close(link, "hangup");
 }
 
 void fork_link_rename(struct fork_link *link, const char *name)
@@ -203,6 +300,10 @@ void fork_link_close(struct fork_link *link, const char *reason)
 	}
 	pthread_mutex_unlock(&link->lock);
 	atomic_store(&link->closing, true);
+	/* Of a link that has ended by itself what has come is played. */
+	if (link->play && !atomic_load(&link->dead)) {
+		fork_play_shut(link->play);
+	}
 	fork_tell_news(link);
 }
 
@@ -212,8 +313,19 @@ void fork_link_stats(struct fork_link *link, struct fork_stats *stats)
 	for (int d = 0; d < FORK_DIRECTIONS; d++) {
 		stats->captured_us[d] = atomic_load(&link->captured_us[d]);
 		stats->dropped_us[d] = atomic_load(&link->ring.dropped_us[d]);
+		stats->sent_us[d] = atomic_load(&link->sent_us[d]);
 	}
 	stats->frames_sent = atomic_load(&link->frames_sent);
+	stats->messages_sent = atomic_load(&link->messages_sent);
+	stats->digits = atomic_load(&link->digits.taken);
+	stats->digits_lost = atomic_load(&link->digits.lost);
+	stats->bad_messages = atomic_load(&link->bad_messages);
+	stats->replies_lost = atomic_load(&link->replies_lost);
+	stats->bytes_sent = atomic_load(&link->bytes_sent);
+	stats->failures = atomic_load(&link->failed);
+	stats->overruns = atomic_load(&link->overruns);
+	stats->plays = atomic_load(&link->plays);
+	stats->played_ms = link->play ? fork_play_total_ms(link->play) : 0;
 	stats->waiting_cells = fork_ring_waiting(&link->ring);
 	stats->connects = atomic_load(&link->connects);
 }

@@ -14,8 +14,10 @@
  * Only this file knows libwebsockets' callbacks and versions (4.0 to 4.3).
  */
 
+#include "fork_eventfd.h"
 #include "fork_link.h"
 
+#include <openssl/ssl.h>
 #include <openssl/x509_vfy.h>
 #include <signal.h>
 #include <stdio.h>
@@ -29,10 +31,13 @@
  * the oldest audio of the ring, and gets no more than this of the past when it wakes up. */
 #define SEND_BUFFER_BYTES 16384
 #define SUM_OF_TLS_SETTINGS 16
+/* Room for a request: path, host and the headers of audiofork.conf. It is also what is read at once. */
+#define HANDSHAKE_BYTES 8192
 
 /* Written before the thread starts and after it ended; else by the service thread alone. */
 static struct {
 	struct lws_context *context;
+	struct fork_eventfd event;
 	pthread_t thread;
 	_Atomic bool stopping;
 	struct {
@@ -100,6 +105,27 @@ static void connection_made(struct fork_link *link, struct lws *wsi)
 	fork_connection_up(link);
 }
 
+/*! \brief Into the request what audiofork.conf has for this server. \retval -1 it does not fit */
+static int add_headers(const struct fork_link *link, struct lws *wsi, unsigned char **at,
+	size_t room)
+{
+	unsigned char *end = *at + room;
+	const char *line = link->params.headers;
+	char name[FORK_HEADER_NAME_MAX + 2];
+
+	while (line && *line) {
+		size_t length = strcspn(line, "\n"), colon = strcspn(line, ":");
+
+		snprintf(name, sizeof(name), "%.*s:", (int) colon, line);
+		if (lws_add_http_header_by_name(wsi, (const unsigned char *) name,
+			(const unsigned char *) line + colon + 2, (int) (length - colon - 2), at, end)) {
+			return -1;
+		}
+		line += length + 1;
+	}
+	return 0;
+}
+
 static int callback(struct lws *wsi, enum lws_callback_reasons reason, void *user, void *in,
 	size_t len)
 {
@@ -117,14 +143,19 @@ static int callback(struct lws *wsi, enum lws_callback_reasons reason, void *use
 			|| reason == LWS_CALLBACK_CLIENT_ESTABLISHED ? -1 : 0;
 	}
 	switch (reason) {
+	case LWS_CALLBACK_CLIENT_APPEND_HANDSHAKE_HEADER:
+		return add_headers(link, wsi, in, len);
 	case LWS_CALLBACK_CLIENT_ESTABLISHED:
 		connection_made(link, wsi);
 		break;
 	case LWS_CALLBACK_CLIENT_WRITEABLE:
 		return fork_connection_writable(link);
 	case LWS_CALLBACK_CLIENT_RECEIVE:
-	case LWS_CALLBACK_CLIENT_RECEIVE_PONG:
-		/* Nothing is expected; it is read all the same, so that pings get their pongs. */
+		/* Without json nothing is expected; it is read all the same: pings get their pongs. */
+		if (link->play) {
+			fork_receive(link, in, len, lws_frame_is_binary(wsi),
+				lws_is_final_fragment(wsi) && !lws_remaining_packet_payload(wsi));
+		}
 		break;
 	case LWS_CALLBACK_OPENSSL_PERFORM_SERVER_CERT_VERIFICATION:
 		note_certificate(link, user, len);
@@ -171,6 +202,7 @@ static void fill_info(struct lws_context_creation_info *info)
 	info->options = LWS_SERVER_OPTION_EXPLICIT_VHOSTS | LWS_SERVER_OPTION_DO_SSL_GLOBAL_INIT;
 	/* An address, though empty: else libwebsockets follows http_proxy of the environment. */
 	info->http_proxy_address = "";
+	info->pt_serv_buf_size = HANDSHAKE_BYTES;
 	info->ka_time = 30;
 	info->ka_probes = 3;
 	info->ka_interval = 10;
@@ -182,6 +214,13 @@ static void *service_main(void *unused)
 	while (!wire.stopping && lws_service(wire.context, 0) >= 0) {
 	}
 	return NULL;
+}
+
+static void destroy_context(void)
+{
+	lws_context_destroy(wire.context);
+	fork_eventfd_close(&wire.event);
+	wire.context = NULL;
 }
 
 int fork_wire_start(void)
@@ -201,9 +240,10 @@ int fork_wire_start(void)
 	if (!(wire.context = lws_create_context(&info))) {
 		return -1;
 	}
+	wire.event = fork_eventfd_find(fork_wire_wake);
 	info.vhost_name = "plain";
 	if (!(wire.plain = lws_create_vhost(wire.context, &info))) {
-		lws_context_destroy(wire.context);
+		destroy_context();
 		return -1;
 	}
 	/* Signals are the main program's. */
@@ -212,7 +252,7 @@ int fork_wire_start(void)
 	res = pthread_create(&wire.thread, NULL, service_main, NULL);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	if (res) {
-		lws_context_destroy(wire.context);
+		destroy_context();
 		return -1;
 	}
 	pthread_setname_np(wire.thread, "fork-service");
@@ -224,8 +264,7 @@ void fork_wire_stop(void)
 	wire.stopping = true;
 	lws_cancel_service(wire.context);
 	pthread_join(wire.thread, NULL);
-	lws_context_destroy(wire.context);
-	wire.context = NULL;
+	destroy_context();
 }
 
 void fork_wire_wake(void)
@@ -286,14 +325,14 @@ int fork_wire_connect(struct fork_link *link, const char *address)
 {
 	const struct fork_url *url = &link->params.url;
 	struct lws_client_connect_info info = { .context = wire.context };
-	char host[sizeof(url->host) + 16];
+	char host[sizeof(link->params.tls_name) + 16];
 	struct lws *wsi;
 
 	link->error[0] = '\0';
 	link->peer_code = 0;
 	/* Asterisk's admins read "host:port"; a default port is left out, as browsers do. */
 	snprintf(host, sizeof(host), url->port == (url->tls ? 443 : 80) ? "%s" : "%s:%u",
-		url->host, url->port);
+		link->params.tls_name[0] ? link->params.tls_name : url->host, url->port);
 	if (!(info.vhost = url->tls ? tls_vhost(link) : wire.plain)) {
 		return -1;
 	}
@@ -327,8 +366,18 @@ void fork_wire_want_write(struct fork_link *link)
 	lws_callback_on_writable(link->wsi);
 }
 
+void fork_wire_read(struct fork_link *link, bool on)
+{
+	/* What OpenSSL has decrypted already (a record, 16 kB) is read to its end: libwebsockets never
+	 * sleeps while there is some. */
+	if (on || !link->params.url.tls || !SSL_pending(lws_get_ssl(link->wsi))) {
+		lws_rx_flow_control(link->wsi, on);
+	}
+}
+
 int fork_wire_write(struct fork_link *link, size_t bytes, bool text)
 {
+	atomic_fetch_add_explicit(&link->bytes_sent, bytes, memory_order_relaxed);
 	return lws_write(link->wsi, link->message + LWS_PRE, bytes,
 		text ? LWS_WRITE_TEXT : LWS_WRITE_BINARY) < 0 ? -1 : 0;
 }

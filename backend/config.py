@@ -123,8 +123,8 @@ class Settings(BaseSettings):
     # Sound
     sounds_dir: Path | None = Field(
         default=None,
-        description="Folder for synthesised prompts as this backend writes it; default "
-        "data_dir/prompts. Asterisk must be able to read it.",
+        description="Folder of your own sounds, and of synthesised prompts; default "
+        "data_dir/prompts. Asterisk must be able to read it only where AudioFork has no option j.",
     )
     sounds_dir_asterisk: str | None = Field(
         default=None, description="The same folder as Asterisk sees it, if its path differs there."

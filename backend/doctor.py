@@ -262,23 +262,24 @@ def _clock(ami: AmiConnection, _: Settings) -> Iterable[Finding]:
 
 
 def check_sounds(settings: Settings) -> Iterable[Finding]:
-    """Synthesised prompts can be written. Whether Asterisk can read them, only a call shows."""
+    """Synthesised prompts can be written. That Asterisk can read them matters to forks without
+    option j alone: no failure."""
     folder = settings.prompts_dir
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=folder):
             pass
     except OSError as error:
-        yield bad(f"prompts {folder}: {error.strerror}", "set sounds_dir to a folder of ours")
+        yield bad(f"sounds {folder}: {error.strerror}", "set sounds_dir to a folder of ours")
         return
     walls = [path for path in (folder, *folder.parents) if not _asterisk_may_enter(path)]
     if walls and settings.sounds_dir_asterisk is None:
-        yield bad(
-            f"prompts {folder}: Asterisk's user may not enter {walls[-1]}",
-            f"chmod o+x {walls[-1]}, or set sounds_dir to a folder both can reach",
+        yield good(
+            f"sounds {folder}; Asterisk's user may not enter {walls[-1]}, which it must only where"
+            " AudioFork runs without option j"
         )
     else:
-        yield good(f"prompts {folder}")
+        yield good(f"sounds {folder}")
 
 
 def _asterisk_may_enter(folder: Path) -> bool:

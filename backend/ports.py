@@ -5,7 +5,7 @@ Adapters implement them, tests fake them in a few lines, ``app`` joins them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -89,12 +89,50 @@ class Recognizer(Protocol):
 
 
 class Synthesizer(Protocol):
-    def synthesize(self, text: str, *, language: str, timeout_s: float) -> bytes:
-        """Speech for ``text`` as RATE_HZ signed linear 16 bit mono, no header.
+    def stream(self, text: str, *, language: str, timeout_s: float) -> Iterator[bytes]:
+        """Speech for ``text`` as it is made: RATE_HZ signed linear 16 bit mono, no header, whole
+        samples in each piece. Blank text: nothing.
 
-        Raises SynthesisUnavailable. Thread-safe. Texts longer than the service's limit are
-        split at sentence or word borders and joined.
+        Raises SynthesisUnavailable, at any piece. Thread-safe. Texts longer than the service's
+        limit are split at sentence or word borders; ``timeout_s`` is for each part.
         """
+
+
+class PromptAudio(Protocol):
+    """A prompt's audio, there or still being made: slin16 mono. Thread-safe, never waits."""
+
+    @property
+    def rate_hz(self) -> int: ...
+
+    def read(self, at: int, size: int) -> bytes | None:
+        """At most ``size`` bytes from byte ``at`` on, whole samples; empty: not made yet (or
+        ``size`` 0); None: that was all. Raises SpeechError when the rest will never come."""
+
+    def subscribe(self, on_more: Callable[[], None]) -> None:
+        """``on_more`` runs, on any thread, when there is more, or the end, or a failure."""
+
+
+class PromptSound(Protocol):
+    """What a prompt sounds like, to be had in two ways."""
+
+    def audio(self) -> PromptAudio | None:
+        """Its audio, to be streamed; None: Asterisk alone has it. Raises BadRequest for a file
+        that cannot be streamed, SynthesisUnavailable."""
+
+    def file(self, timeout_s: float | None = None) -> str:
+        """Asterisk's name of a file with the whole of it, no extension. Waits until it is made,
+        at most ``timeout_s`` (None: as long as synthesis may take). Raises
+        SynthesisUnavailable."""
+
+
+class Prompts(Protocol):
+    """What can be played. Thread-safe."""
+
+    def text(self, text: str, language: str) -> PromptSound:
+        """Speech for ``text``; synthesis begins with the first use of it."""
+
+    def sound(self, name: str) -> PromptSound:
+        """The backend's own file of that name, else Asterisk's."""
 
 
 class RecordSink(Protocol):

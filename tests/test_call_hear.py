@@ -13,7 +13,9 @@ from backend.call import call as module
 from backend.call import ear as ear_module
 from backend.call.call import Call, CallConfig, CallInfo, Heard, HearStatus, Sound
 from backend.call.ear import CallEar
-from backend.call.playback import Playback, PlayEnd
+from backend.call.playback import FilePlayback, PlayEnd
+from backend.call.speaker import Speaker
+from backend.call.streaming import StreamPlayback
 from backend.errors import BadRequest, Hangup, RecognitionUnavailable
 from backend.media.gate import VoiceGate
 from backend.media.voice import SpeechEnded, SpeechStarted, VoiceEvent
@@ -28,6 +30,7 @@ from backend.ports import (
     UtteranceEnded,
 )
 from tests.fakes.channel import FakeChannel
+from tests.fakes.prompts import FakePrompts
 
 VOICE = b"\x01" * FRAME_BYTES
 QUIET = b"\x00" * FRAME_BYTES
@@ -108,6 +111,8 @@ class Talk:
             on_utterance=self.said.append,
             clock=lambda: self.now,
         )
+        self.stream = StreamPlayback(self.channel, "PJSIP/x-1")
+        self.stream.expect_none()
         info = CallInfo(
             uuid4(), None, "PJSIP/x-1", "1", "inbound", "100", "200", "test", None, "ru-RU"
         )
@@ -115,9 +120,13 @@ class Talk:
             info,
             CallConfig(command_s=5, recognition_s=0.2, max_call_s=60, recordings_dir="/rec/"),
             self.channel,
-            Playback(self.channel, self.channel, "PJSIP/x-1"),
+            Speaker(
+                "PJSIP/x-1",
+                self.stream,
+                FilePlayback(self.channel, self.channel, "PJSIP/x-1"),
+            ),
             self.ear,
-            prompt_name=lambda text, language: f"{language}:{text}",
+            prompts=FakePrompts(),
             on_spoken=self.said.append,
             on_recording=self.recordings.append,
         )
@@ -293,6 +302,29 @@ def test_a_phone_that_sends_nothing_while_silent(talk: Talk) -> None:
     talk.now += 7
     talk.ear.on_tick()
     assert talk.recognizer.silence_ms > 5000, "the recogniser is kept awake"
+
+
+def test_lost_audio_is_silence_of_its_length(talk: Talk) -> None:
+    """So the times after it are true."""
+    talk.recognizer.texts = ["да"]
+    talk.hear_frames(VOICE)
+    talk.ear.on_dropped(500)
+    assert [u.text for u in talk.said] == ["да"]
+    talk.hear_frames(QUIET)
+    assert talk.ear.position_ms == 540
+    assert (talk.ear.figures.audio_ms, talk.ear.figures.dropped_ms) == (40, 500)
+
+
+def test_what_was_filled_in_before_the_loss_was_told_counts_once(talk: Talk) -> None:
+    talk.hear_frames(QUIET)
+    talk.now += 0.6
+    talk.ear.on_tick()
+    assert talk.ear.position_ms == 620
+    talk.ear.on_dropped(1000)
+    assert talk.ear.position_ms == 1020
+    talk.hear_frames(QUIET)
+    talk.ear.on_dropped(100)
+    assert talk.ear.position_ms == 1140
 
 
 def test_a_fork_that_is_gone_is_not_silence(talk: Talk) -> None:

@@ -10,13 +10,14 @@ from uuid import UUID
 import pytest
 
 from backend.call.call import Call, CallConfig
-from backend.call.ear import CallEar
+from backend.call.fork import CallFork
 from backend.call.runner import VARIABLES, Services, VoiceConfig, run_call
 from backend.call.scenario import ScenarioFunction
 from backend.errors import CommandTimeout, Hangup, RecognitionUnavailable, SynthesisUnavailable
 from backend.model import CallEnded, CallStarted, Reason, Record, TaskState
 from backend.protocol.agi import Reply
 from tests.fakes.channel import FakeChannel
+from tests.fakes.prompts import FakePrompts
 from tests.fakes.speech import FakeRecognizer
 
 TASK = "0b7c1a52-6b0e-4b0e-8f5e-2f1f7a4d9c11"
@@ -55,7 +56,7 @@ class FakeStreams:
     claimed: list[str] = field(default_factory=list)
     released: list[str] = field(default_factory=list)
 
-    def claim(self, channel: str, ear: CallEar) -> None:
+    def claim(self, channel: str, listener: CallFork) -> None:
         self.claimed.append(channel)
 
     def release(self, channel: str) -> None:
@@ -102,7 +103,7 @@ class Run:
             records=self.records,
             scenarios=lambda: scenarios,
             route=lambda number: route,
-            prompt_name=lambda text, language: text,
+            prompts=FakePrompts(),
             stopping=lambda: stopping,
         )
         run_call(self.agi, requested, services)
@@ -215,7 +216,7 @@ def test_a_task_id_that_is_none_is_an_inbound_call() -> None:
 def test_without_a_fork_the_worker_starts_its_own() -> None:
     run = Run(lambda call: None, FakeAgi(DIALOG_TASK=TASK))
     assert run.agi.executed == [
-        ("AudioFork", "ws://127.0.0.1:8081/,D(read)i(DIALOG_FORK_ID)"),
+        ("AudioFork", "ws://127.0.0.1:8081/,D(read)ji(DIALOG_FORK_ID)"),
         ("StopAudioFork", "own-fork"),
     ]
 

@@ -11,16 +11,20 @@ import pytest
 from tests import native
 
 READ, WRITE = 0, 1
-FRAME = ctypes.c_int16 * 160
+CELL = ctypes.c_int16 * 160
 
 
 class Mixer:
     """The C mixer; times in µs, samples as lists of ints."""
 
-    def __init__(self, lib: ctypes.CDLL, read: bool, write: bool, gains: tuple[int, int]) -> None:
+    def __init__(
+        self, lib: ctypes.CDLL, read: bool, write: bool, gains: tuple[int, int], stereo: bool,
+        rate: int,
+    ) -> None:  # fmt: skip
         lib.mixer_new.restype = ctypes.c_void_p
         self.lib = lib
-        self.handle = ctypes.c_void_p(lib.mixer_new(read, write, *gains))
+        self.samples = rate // 50 * (2 if stereo else 1)
+        self.handle = ctypes.c_void_p(lib.mixer_new(read, write, *gains, stereo, rate))
 
     def close(self) -> None:
         self.lib.mixer_free(self.handle)
@@ -31,7 +35,7 @@ class Mixer:
         """One captured frame, in cells of up to 160 samples."""
         for start in range(0, len(samples), 160):
             part = samples[start : start + 160]
-            cell = FRAME(*part)
+            cell = CELL(*part)
             self.lib.mixer_push(
                 self.handle, direction, ctypes.c_ulonglong(time_us), rate, int(mute), cell,
                 len(part),
@@ -52,7 +56,7 @@ class Mixer:
 
     def _frames(self, take: Callable[[ctypes.Array[ctypes.c_int16]], int]) -> list[list[int]]:
         frames = []
-        frame = FRAME()
+        frame = (ctypes.c_int16 * self.samples)()
         while take(frame):
             frames.append(list(frame))
         return frames
@@ -72,8 +76,11 @@ MakeMixer = Callable[..., Mixer]
 def mixer(lib: ctypes.CDLL) -> Iterator[MakeMixer]:
     made: list[Mixer] = []
 
-    def make(read: bool = True, write: bool = False, gains: tuple[int, int] = (0, 0)) -> Mixer:
-        made.append(Mixer(lib, read, write, gains))
+    def make(
+        read: bool = True, write: bool = False, gains: tuple[int, int] = (0, 0),
+        stereo: bool = False, rate: int = 8000,
+    ) -> Mixer:  # fmt: skip
+        made.append(Mixer(lib, read, write, gains, stereo, rate))
         return made[-1]
 
     yield make
@@ -110,6 +117,23 @@ def test_a_tone_keeps_its_pitch_and_level_at_any_rate(mixer: MakeMixer, rate: in
     out = through(mixer(), tone(1000, rate, rate), rate)
     assert level(out, 1000) == pytest.approx(8000, rel=0.01)
     assert level(out, 1500) < 20
+
+
+@pytest.mark.parametrize("rate", [8000, 12000, 16000, 24000, 44100, 48000, 192000])
+def test_a_tone_keeps_its_pitch_and_level_at_16_khz_too(mixer: MakeMixer, rate: int) -> None:
+    out = through(mixer(rate=16000), tone(1000, rate, rate), rate)
+    assert level(out, 1000, 16000) == pytest.approx(8000, rel=0.01)
+    assert level(out, 7000, 16000) < 20  # the image of an 8 kHz channel
+    if rate > 16000:
+        out = through(mixer(rate=16000), tone(6500, rate, rate), rate)
+        assert level(out, 6500, 16000) == pytest.approx(8000, rel=0.03)
+        out = through(mixer(rate=16000), tone(9500, rate, rate), rate)
+        assert max(abs(value) for value in out) < 80
+
+
+def test_16_khz_passes_unchanged(mixer: MakeMixer) -> None:
+    samples = tone(440, 16000, 16000)
+    assert through(mixer(rate=16000), samples, 16000) == samples[320:-320]
 
 
 @pytest.mark.parametrize("rate", [16000, 44100, 48000])
@@ -231,3 +255,47 @@ def test_a_direction_that_runs_ahead_is_held_at_100_ms(mixer: MakeMixer) -> None
         taken += len(one.pull(1000))
     assert taken == 45
     assert len(one.drain()) == 5
+
+
+# -- stereo
+
+
+def test_stereo_has_the_caller_s_voice_on_the_left(mixer: MakeMixer) -> None:
+    one = mixer(write=True, stereo=True, gains=(0, 1))
+    frames = []
+    for n in range(5):
+        one.push(READ, n * 20000, [100] * 160)
+        frames += one.pull(n * 20000)
+        one.push(WRITE, n * 20000 + 9000, [10] * 160)
+        frames += one.pull(n * 20000 + 9000)
+    assert frames == [[100, 0] * 160] + [[100, 20] * 160] * 4
+
+
+def test_in_stereo_a_stalled_direction_is_silence_after_60_ms(mixer: MakeMixer) -> None:
+    one = mixer(write=True, stereo=True)
+    one.push(READ, 0, [1] * 160)
+    one.push(WRITE, 0, [10] * 160)
+    assert one.pull(0) == [[1, 10] * 160]
+    count = []
+    for n in range(1, 6):  # now only WRITE comes
+        one.push(WRITE, n * 20000, [10] * 160)
+        count.append(one.pull(n * 20000))
+    assert [len(frames) for frames in count] == [0, 0, 0, 4, 1]
+    assert count[4] == [[0, 10] * 160]
+    one.push(READ, 120000, [1] * 240)
+    assert one.drain() == [[1, 0] * 160, [1, 0] * 80 + [0, 0] * 80]
+
+
+def test_stereo_at_16_khz_from_directions_of_other_rates(mixer: MakeMixer) -> None:
+    one = mixer(write=True, stereo=True, rate=16000)
+    frames: list[list[int]] = []
+    for n in range(50):
+        one.push(READ, n * 20000, tone(1000, 8000, 160), 8000)
+        one.push(WRITE, n * 20000, tone(500, 48000, 960), 48000)
+        frames += one.pull(n * 20000)
+    assert len(frames) in (49, 50)
+    samples = [value for frame in frames[5:] for value in frame]
+    assert level(samples[::2], 1000, 16000) == pytest.approx(8000, rel=0.01)
+    assert level(samples[1::2], 500, 16000) == pytest.approx(8000, rel=0.01)
+    assert level(samples[::2], 500, 16000) < 80
+    assert level(samples[1::2], 1000, 16000) < 80

@@ -37,16 +37,17 @@ def url(lib: ctypes.CDLL, text: str) -> str:
 def test_without_options(lib: ctypes.CDLL) -> None:
     assert options(lib, "") == {
         "direction": "both", "b": "0", "p": "0", "P": "0", "B": "0", "v": "0", "V": "0", "i": "",
-        "tls": "0", "cert": "", "key": "", "ca": "", "R": "-1", "r": "-1",
+        "tls": "0", "cert": "", "key": "", "ca": "", "R": "-1", "r": "-1", "j": "0", "m": "20",
+        "f": "8000", "x": "",
     }  # fmt: skip
 
 
 def test_all_options_at_once(lib: ctypes.CDLL) -> None:
-    text = "bpPB(5)v(-4)V(4)i(MY_ID)D(out)T(/c.pem,/k.pem,/ca.pem)R(3)r(7)"
+    text = "bpPB(5)v(-4)V(4)i(MY_ID)D(out)T(/c.pem,/k.pem,/ca.pem)R(3)r(7)jm(60)f(16000)x(A&b_2)"
     assert options(lib, text) == {
         "direction": "write", "b": "1", "p": "1", "P": "1", "B": "5", "v": "-4", "V": "4",
         "i": "MY_ID", "tls": "1", "cert": "/c.pem", "key": "/k.pem", "ca": "/ca.pem", "R": "3",
-        "r": "7",
+        "r": "7", "j": "1", "m": "60", "f": "16000", "x": "A&b_2",
     }  # fmt: skip
 
 
@@ -54,7 +55,10 @@ def test_all_options_at_once(lib: ctypes.CDLL) -> None:
     ("text", "key", "value"),
     [("B", "B", "15"), ("B()", "B", "15"), ("W(2)", "v", "2"), ("W(2)", "V", "2"),
      ("W(2)v(1)", "v", "1"), ("T(,,/ca)", "ca", "/ca"), ("T()", "tls", "1"), ("R(0)", "R", "0"),
-     ("r(0)", "r", "0")],
+     ("r(0)", "r", "0"), ("m(200)", "m", "200"), ("f(8000)", "f", "8000"),
+     ("jx(A)x(B)", "x", "B"),
+     ("jx(" + "&".join(f"N{n}" for n in range(16)) + ")", "x",
+      "&".join(f"N{n}" for n in range(16)))],
 )  # fmt: skip
 def test_forms(lib: ctypes.CDLL, text: str, key: str, value: str) -> None:
     assert options(lib, text)[key] == value
@@ -64,7 +68,7 @@ def test_forms(lib: ctypes.CDLL, text: str, key: str, value: str) -> None:
     ("text", "standard", "inverted"),
     [("D(read)", "read", "read"), ("D(write)", "write", "write"),
      ("D(in)", "read", "write"), ("D(out)", "write", "read"), ("D(both)", "both", "read"),
-     ("", "both", "read"), ("D(IN)", "read", "write")],
+     ("", "both", "read"), ("D(IN)", "read", "write"), ("D(stereo)", "stereo", "stereo")],
 )  # fmt: skip
 def test_direction_names(lib: ctypes.CDLL, text: str, standard: str, inverted: str) -> None:
     assert options(lib, text)["direction"] == standard
@@ -83,7 +87,11 @@ def test_the_article_s_line_asks_for_the_caller_s_voice(lib: ctypes.CDLL) -> Non
      ("i()", "i()"), ("i(A(B)", "i(A(B)"), ("i(a b)", "i(a b)"), ("i(" + "x" * 80 + ")", "i(x"),
      ("T(a,b,c,d)", "T(a,b,c,d)"), ("T(" + "x" * 300 + ")", "T(x"), ("R(-1)", "R(-1)"),
      ("R(1.5)", "R(1.5)"), ("r(many)", "r(many)"), ("D(in) ", "stray"), ("\x01", "stray"),
-     ("D(" + "x" * 900 + ")", "D has no closing")],
+     ("D(" + "x" * 900 + ")", "D has no closing"), ("m(30)", "m(30): 20 to 200"),
+     ("m(0)", "m(0)"), ("m(220)", "m(220)"), ("m()", "m()"), ("f(44100)", "f(44100): 8000 or"),
+     ("f()", "f()"), ("jx()", "x(): names"), ("jx(A&)", "x(A&)"), ("jx(A&&B)", "x(A&&B)"),
+     ("jx(A,B)", "x(A,B)"), ("jx(CALLERID(num))", "x(CALLERID(num)"), ("x(A)", "x wants option j"),
+     ("jx(" + "&".join("N" * 17) + ")", "at most 16"), ("jx(" + "N" * 80 + ")", "x(NNN")],
 )  # fmt: skip
 def test_what_is_wrong_is_named(lib: ctypes.CDLL, text: str, named: str) -> None:
     shown = show(lib, text)

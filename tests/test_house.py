@@ -57,12 +57,15 @@ def modules() -> list[Path]:
 
 def room_of(dotted: str) -> str:
     """``dialing.policy`` where a file has rules of its own, ``ami`` for every ``ami_…`` file,
-    ``web`` for the ``web…`` and ``http_…`` files, else the first part."""
+    ``web`` for the ``web…`` and ``http_…`` files, ``ws_frames`` for ``ws_…``, else the first
+    part."""
     parts = dotted.split(".")
     two = ".".join(parts[:2])
     if two in MAY_IMPORT:
         return two
-    family = {"ami": "ami", "web": "web", "http": "web"}.get(parts[0].split("_")[0])
+    family = {"ami": "ami", "web": "web", "http": "web", "ws": "ws_frames"}.get(
+        parts[0].split("_")[0]
+    )
     return family or parts[0]
 
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from backend.errors import SynthesisUnavailable
+from backend.ports import PromptAudio
+from backend.speech import making
 from backend.speech.cache import PromptCache, length_ms
-from tests.fakes.speech import FakeSynthesizer
+from tests.fakes.speech import FakeSynthesizer, spoken
 
 OLD = time.time() - 3_600
 
@@ -74,10 +77,70 @@ def test_waiting_has_a_deadline(tmp_path: Path) -> None:
         first = pool.submit(ask, cache, "x")
         while not synthesizer.texts:
             threading.Event().wait(0.001)
-        with pytest.raises(SynthesisUnavailable, match=r"after 0\.05 s"):
+        with pytest.raises(SynthesisUnavailable, match=r"no sound for 0\.05 s"):
             ask(cache, "x", timeout_s=0.05)
         synthesizer.gate.set()
         assert first.result(5).exists()
+
+
+def heard(audio: PromptAudio, timeout_s: float = 5) -> bytes:
+    """All of it, as it comes."""
+    found, deadline = b"", time.monotonic() + timeout_s
+    while (pcm := audio.read(len(found), 3200)) is not None:
+        found += pcm
+        assert time.monotonic() < deadline
+    return found
+
+
+def test_what_is_being_made_is_heard_meanwhile_and_kept_when_whole(tmp_path: Path) -> None:
+    go_on, more = threading.Event(), threading.Event()
+
+    class Halting(FakeSynthesizer):
+        def stream(self, text: str, *, language: str, timeout_s: float) -> Iterator[bytes]:
+            self.texts.append(text)
+            yield spoken(1, 10)
+            assert go_on.wait(5)
+            yield spoken(2, 10)
+
+    cache = PromptCache(tmp_path, Halting())
+    audio = cache.audio("x", language="en-US")
+    audio.subscribe(more.set)
+    assert cache.audio("x", language="en-US") is audio, "made once"
+    while audio.read(0, 20) == b"":
+        assert more.wait(5)
+    assert audio.read(0, 99_999) == spoken(1, 10)
+    assert audio.read(3200, 99_999) == b""
+    assert list(tmp_path.iterdir()) == [], "not before it is whole"
+    go_on.set()
+    assert heard(audio) == spoken(1, 10) + spoken(2, 10)
+    assert ask(cache, "x").read_bytes() == heard(audio)
+    cache.close()
+    again = cache.audio("x", language="en-US")
+    assert again is not audio
+    assert heard(again) == heard(audio)
+
+
+def test_audio_that_fails_tells_its_players(tmp_path: Path) -> None:
+    cache = PromptCache(tmp_path, FakeSynthesizer(SynthesisUnavailable("away")))
+    with pytest.raises(SynthesisUnavailable, match="away"):
+        heard(cache.audio("x", language="en-US"))
+
+
+def test_a_prompt_without_end_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(making, "MAX_BYTES", 10_000)
+    cache = PromptCache(tmp_path, FakeSynthesizer())
+    with pytest.raises(SynthesisUnavailable, match="longer than"):
+        heard(cache.audio("x", language="en-US"))
+    cache.close()
+
+
+def test_files_of_other_names_are_never_deleted(tmp_path: Path) -> None:
+    own = tmp_path / "promo.sln"
+    own.write_bytes(bytes(64_000))
+    os.utime(own, (OLD, OLD))
+    cache = PromptCache(tmp_path, FakeSynthesizer(), max_bytes=10_000)
+    ask(cache, "x")
+    assert own.exists()
 
 
 def test_a_failure_is_told_and_not_kept(tmp_path: Path) -> None:
@@ -93,7 +156,7 @@ def test_a_failure_is_told_and_not_kept(tmp_path: Path) -> None:
 def test_what_the_synthesizer_should_not_raise(tmp_path: Path) -> None:
     synthesizer = FakeSynthesizer(ZeroDivisionError())
     cache = PromptCache(tmp_path, synthesizer)
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(SynthesisUnavailable, match="the synthesiser failed"):
         ask(cache, "x")
     synthesizer.error = None
     assert ask(cache, "x").exists()
@@ -123,7 +186,7 @@ def test_what_may_be_about_to_play_stays(tmp_path: Path) -> None:
 
 
 def test_leftovers_of_a_killed_process_go_too(tmp_path: Path) -> None:
-    left = tmp_path / "tmpx.part"
+    left = tmp_path / "prompt-x.part"
     left.write_bytes(bytes(32_000))
     os.utime(left, (OLD, OLD))
     cache = PromptCache(tmp_path, FakeSynthesizer(), max_bytes=20_000)
@@ -133,7 +196,7 @@ def test_leftovers_of_a_killed_process_go_too(tmp_path: Path) -> None:
 
 def test_a_blank_text_is_a_moment_of_silence(tmp_path: Path) -> None:
     class Nothing(FakeSynthesizer):
-        def synthesize(self, text: str, *, language: str, timeout_s: float) -> bytes:
-            return b""
+        def stream(self, text: str, *, language: str, timeout_s: float) -> Iterator[bytes]:
+            return iter(())
 
     assert length_ms(ask(PromptCache(tmp_path, Nothing()), " ")) == 20

@@ -164,6 +164,37 @@ def test_requests_per_second_over_the_wire(start_speech_server: ServerFactory) -
     client.close()
 
 
+def test_speech_comes_while_the_rest_is_spoken(speech_server: LocalSpeechServer) -> None:
+    client = SpeechKitSynthesizer(local(speech_server.address))
+    text = "This is the first sentence. " + "And here is another one, which is longer. " * 5
+    began = time.monotonic()
+    times, size = [], 0
+    for piece in client.stream(text, language="en-US", timeout_s=10):
+        assert len(piece) % 2 == 0
+        times.append(time.monotonic() - began)
+        size += len(piece)
+    client.close()
+    assert size > 16_000 * 8
+    assert len(times) > 40, "in pieces of 200 ms at most"
+    assert times[0] < times[-1] / 2, "the first sentence is there before the last is spoken"
+
+
+def test_the_pieces_of_a_text_know_their_times(speech_server: LocalSpeechServer) -> None:
+    raw = tts_pb2.RawAudio(audio_encoding=tts_pb2.RawAudio.LINEAR16_PCM, sample_rate_hertz=8000)
+    request = tts_pb2.UtteranceSynthesisRequest(
+        text="One. Two. … Three!",
+        hints=[tts_pb2.Hints(voice="kal")],
+        output_audio_spec=tts_pb2.AudioFormatOptions(raw_audio=raw),
+    )
+    with grpc.insecure_channel(speech_server.address) as channel:
+        stub = tts_service_pb2_grpc.SynthesizerStub(channel)
+        responses = list(stub.UtteranceSynthesis(request, timeout=15))
+    end_ms = 0
+    for response in responses:
+        assert response.start_ms == pytest.approx(end_ms, abs=3)
+        end_ms = response.start_ms + response.length_ms
+
+
 def test_synthesis_is_limited_and_the_client_splits(
     start_speech_server: ServerFactory,
 ) -> None:

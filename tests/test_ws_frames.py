@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import queue
 import socket
 from collections.abc import Iterator
@@ -14,7 +15,9 @@ from websockets.frames import Frame, Opcode
 from websockets.sync.client import connect as websocket_connect
 from websockets.typing import Subprotocol
 
+from backend.protocol import fork
 from backend.protocol import websocket as wire
+from backend.ws_connection import Connection
 from backend.ws_frames import FrameSink
 
 CHANNEL = "Local/100@callee-00000000;1"
@@ -34,14 +37,18 @@ ORIGINAL_HANDSHAKE = (
 
 
 @dataclass
-class RecordingEar:
-    """Everything that came, as ("open",), ("audio", bytes), ("close", reason)."""
+class Recorder:
+    """Everything that came, as ("open",), ("audio", bytes), ("message", …), ("close", reason)."""
 
     came: queue.Queue[tuple[object, ...]] = field(default_factory=queue.Queue)
     ticks: int = 0
 
-    def on_open(self) -> None:
+    def on_open(self, link: Connection) -> None:
+        self.link = link
         self.came.put(("open",))
+
+    def on_message(self, message: fork.FromModule) -> None:
+        self.came.put(("message", message))
 
     def on_audio(self, pcm: bytes) -> None:
         self.came.put(("audio", pcm))
@@ -85,6 +92,13 @@ class OldModule:
             data = message.encode() if isinstance(message, str) else message
             self.socket.sendall(self.frame(Opcode.TEXT if text else Opcode.BINARY, data))
 
+    def receive(self, count: int) -> list[wire.Event]:
+        """The next so many messages."""
+        parser, found = wire.FrameParser(), list[wire.Event]()
+        while len(found) < count:
+            found += parser.feed(self.socket.recv(4096))
+        return found
+
     def close_code(self) -> int | None:
         """Read to the end; the close frame's code, None if there was none."""
         parser, data = wire.FrameParser(), b"x"
@@ -116,7 +130,7 @@ def connect(sink: FrameSink) -> Iterator[Connect]:
 
 @pytest.mark.parametrize("mask", [True, False], ids=["masked", "unmasked"])
 def test_the_original_modules_wire_form(sink: FrameSink, connect: Connect, mask: bool) -> None:
-    ear = RecordingEar()
+    ear = Recorder()
     sink.claim(CHANNEL, ear)
     module = connect(mask=mask)
     assert module.answer.startswith(b"HTTP/1.1 101 ")
@@ -129,7 +143,7 @@ def test_the_original_modules_wire_form(sink: FrameSink, connect: Connect, mask:
 
 
 def test_any_split_and_merge(sink: FrameSink) -> None:
-    ear = RecordingEar()
+    ear = Recorder()
     sink.claim(CHANNEL, ear)
     connection = socket.create_connection(("127.0.0.1", sink.port), 5)
     old = Frame(Opcode.TEXT, CHANNEL.encode()).serialize(mask=True)
@@ -143,7 +157,7 @@ def test_any_split_and_merge(sink: FrameSink) -> None:
 
 
 def test_a_standard_client(sink: FrameSink, connect: Connect) -> None:
-    ear = RecordingEar()
+    ear = Recorder()
     sink.claim("PJSIP/x-1", ear)
     url = f"ws://127.0.0.1:{sink.port}/"
     with websocket_connect(url, subprotocols=[Subprotocol("echo")]) as client:
@@ -163,7 +177,7 @@ def test_frames_before_the_call_are_kept_in_order(sink: FrameSink, connect: Conn
     while sink.counters.messages < 20:
         module.socket.sendall(module.frame(Opcode.PING, b""))
         module.socket.recv(2)
-    ear = RecordingEar()
+    ear = Recorder()
     sink.claim(CHANNEL, ear)
     assert ear.next() == ("open",)
     assert [ear.next()[1] for _ in range(20)] == sent
@@ -180,7 +194,7 @@ def test_a_stream_that_no_call_claims_is_closed_with_a_reason(
 
 
 def test_a_reconnecting_fork_goes_on_in_the_same_call(sink: FrameSink, connect: Connect) -> None:
-    ear = RecordingEar()
+    ear = Recorder()
     sink.claim(CHANNEL, ear)
     first = connect()
     first.send(CHANNEL)
@@ -245,7 +259,7 @@ def test_no_channel_name_in_time(sink: FrameSink, connect: Connect) -> None:
 
 
 def test_a_failing_ear_ends_its_own_stream_only(sink: FrameSink, connect: Connect) -> None:
-    class Broken(RecordingEar):
+    class Broken(Recorder):
         def on_audio(self, pcm: bytes) -> None:
             raise ValueError("a defect")
 
@@ -276,9 +290,111 @@ def test_a_taken_port_is_an_error_and_leaves_no_thread() -> None:
 
 
 def still_serves(sink: FrameSink, connect: Connect) -> None:
-    ear = RecordingEar()
+    ear = Recorder()
     sink.claim("PJSIP/next-1", ear)
     module = connect(mask=False)
     module.send("PJSIP/next-1", AUDIO)
     assert [ear.next()[0], ear.next()[0]] == ["open", "audio"]
     module.socket.close()
+
+
+# Version 2: messages both ways
+
+START = {
+    "type": "start",
+    "version": 2,
+    "fork": "0b7c1a52-6b0e-4b0e-8f5e-2f1f7a4d9c11",
+    "channel": CHANNEL,
+    "play_buffer_ms": 4000,
+}
+
+
+def test_a_fork_that_takes_messages(sink: FrameSink, connect: Connect) -> None:
+    recorder = Recorder()
+    sink.claim(CHANNEL, recorder)
+    module = connect()
+    digit = {"type": "digit", "digit": "5", "duration_ms": 80, "verdict": "passed", "at_ms": 20}
+    module.send(json.dumps(START), AUDIO, json.dumps(digit), AUDIO)
+    assert recorder.next() == ("open",)
+    assert recorder.link.start is not None
+    assert recorder.link.start.play_buffer_ms == 4000
+    came = [recorder.next() for _ in range(3)]
+    assert came == [
+        ("audio", AUDIO),
+        ("message", fork.Digit("5", 80, "passed", 20)),
+        ("audio", AUDIO),
+    ]
+    link = recorder.link
+    link.run(lambda: link.send(fork.Play("p1"), AUDIO, fork.End("p1")))
+    assert module.receive(3) == [
+        wire.Text('{"type":"play","play":"p1","rate":8000}'),
+        AUDIO,
+        wire.Text('{"type":"end","play":"p1"}'),
+    ]
+
+
+def test_messages_before_the_call_keep_their_place(sink: FrameSink, connect: Connect) -> None:
+    module = connect()
+    module.send(json.dumps(START), AUDIO, '{"type":"dropped","ms":20,"at_ms":20}', AUDIO)
+    while sink.counters.messages < 2:
+        module.socket.sendall(module.frame(Opcode.PING, b""))
+        module.socket.recv(2)
+    recorder = Recorder()
+    sink.claim(CHANNEL, recorder)
+    assert [recorder.next()[0] for _ in range(4)] == ["open", "audio", "message", "audio"]
+
+
+def test_messages_that_are_none_are_passed_over(
+    sink: FrameSink, connect: Connect, caplog: pytest.LogCaptureFixture
+) -> None:
+    recorder = Recorder()
+    sink.claim(CHANNEL, recorder)
+    module = connect()
+    module.send(json.dumps(START), "{", '{"type":"digit"}', '{"type":"of-version-3"}', AUDIO)
+    came = [recorder.next() for _ in range(3)]
+    assert came == [("open",), ("message", fork.Unknown("of-version-3")), ("audio", AUDIO)]
+    assert caplog.text.count("message passed over") == 1
+
+
+@pytest.mark.parametrize("shape", [{"rate": 16000}, {"channels": 2}], ids=["rate", "stereo"])
+def test_audio_that_this_backend_does_not_hear_is_refused(
+    sink: FrameSink, connect: Connect, shape: dict[str, int], caplog: pytest.LogCaptureFixture
+) -> None:
+    module = connect()
+    module.send(json.dumps({**START, **shape}))
+    assert module.close_code() == 1003
+    assert "this backend hears 8000 Hz mono" in caplog.text
+
+
+def test_longer_messages_reach_the_call(sink: FrameSink, connect: Connect) -> None:
+    recorder = Recorder()
+    sink.claim(CHANNEL, recorder)
+    connect().send(json.dumps({**START, "message_ms": 60}), AUDIO * 3)
+    assert [recorder.next(), recorder.next()] == [("open",), ("audio", AUDIO * 3)]
+
+
+def test_a_fork_that_takes_nothing_is_cut_off(caplog: pytest.LogCaptureFixture) -> None:
+    sink = FrameSink("127.0.0.1", 0, stall_s=0.2)
+    sink.start()
+    recorder = Recorder()
+    sink.claim(CHANNEL, recorder)
+    module = OldModule(sink, mask=True)
+    try:
+        module.send(json.dumps(START))
+        assert recorder.next() == ("open",)
+        link, ready = recorder.link, queue.Queue[bool]()
+
+        def flood() -> None:
+            for _ in range(200):
+                link.send(fork.Play("p1"), bytes(60_000))
+            ready.put(link.ready)
+
+        link.run(flood)
+        assert ready.get(timeout=5) is False
+        assert recorder.next()[0] == "close"
+        assert "it took nothing for 0.2 s" in caplog.text
+        link.run(lambda: link.send(fork.Clear()))  # to what is gone: nothing, and no error
+    finally:
+        module.socket.close()
+        sink.stop()
+    link.run(lambda: None)  # nor when the sink has stopped

@@ -1,22 +1,33 @@
 #!/usr/bin/env bash
-# Makes what the lab runs: a root folder with a real Asterisk 16.28, the words its subscriber says,
-# and our module compiled for exactly that Asterisk.
+# Makes what the lab runs: a root folder with a real Asterisk, the words its subscriber says, and our
+# module compiled for exactly that Asterisk.
 #
-#   build.sh [--no-module]          prints  root=…  speech=…  module=…  (progress goes to stderr)
+#   build.sh                        prints  root=…  speech=…  module=…  (progress goes to stderr)
+#   build.sh --no-module            the same without the module
 #   build.sh --warnings-are-errors  compiles the module afresh and throws it away; prints nothing, or
 #                                   the compiler's warnings, and then it fails
 #
+# Each with --asterisk 16, 22 or all (one after the other); without it ${ASTERISK_DIALOG_LAB:-16}.
+# ASTERISK_DIALOG_SANITIZE=1: the module is compiled with AddressSanitizer and
+# UndefinedBehaviorSanitizer, and the lab's PBX is started with them (lab_sanitizer.py).
+#
 # All of it is kept outside the checkout, in
 #   ${ASTERISK_DIALOG_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/asterisk-dialog}
-#     root/<hash of the root's recipe>/           Asterisk, a compiler, a voice
+#     root/<hash of the root's recipe>/           Asterisk, a compiler, a voice; one per version
 #     speech/<hash of the words' recipe>/         yes.wav, no.wav, …
-#     module/<hash of the C sources>/             what `make install` makes of them
+#     module/<hash of the C sources and root>/    what `make install` makes of them
 # each made again when what it is made of changes; old ones may be deleted at any time.
 # Two builds at once wait for each other (flock); an interrupted one leaves nothing that counts.
 set -euo pipefail
 
-# Recipe of the root: whatever changes it stands between these two lines.
-SUITE=bullseye # the last Debian with Asterisk 16 (16.28.0)
+# Where each version comes from.
+declare -A SUITES=(
+    [16]=bullseye # the last Debian with Asterisk 16 (16.28.0)
+    [22]=sid      # the only one with 22 (22.10.1), and it moves: one day it will have another
+)
+MIRRORS="ASTERISK_DIALOG_MIRROR names another mirror, such as a snapshot of Debian at an older day"
+
+# Recipe of the root: besides its suite, whatever changes it stands between these two lines.
 COMPONENT=main # alone: the security suite of a closed release is not always complete
 PACKAGES=asterisk,asterisk-dev,gcc,libc6-dev,make,libwebsockets-dev,libssl-dev
 PACKAGES+=,asterisk-core-sounds-en-gsm,flite,espeak-ng,sox
@@ -40,6 +51,10 @@ SHAPE=(silence 1 0.005 "0.5%" reverse silence 1 0.005 "0.5%" reverse norm -3)
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 asterisk_dir=$(dirname "$here")
 cache=${ASTERISK_DIALOG_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/asterisk-dialog}
+flags=()
+[ -z "${ASTERISK_DIALOG_SANITIZE:-}" ] ||
+    flags=(CFLAGS='-O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined'
+        LDFLAGS='-fsanitize=address,undefined')
 
 say() { echo "lab: $*" >&2; }
 fail() {
@@ -78,17 +93,22 @@ need_mmdebstrap() {
         fail "mmdebstrap is missing: apt-get install mmdebstrap"
 }
 
-make_root() { # make_root FOLDER
-    local from
+make_root() { # make_root VERSION FOLDER
+    local from found suite=${SUITES[$1]}
     from=$(mirror)
     need_mmdebstrap
-    say "making Asterisk's root folder ($SUITE); takes about a minute, once"
+    say "making the root folder of Asterisk $1 ($suite); takes about a minute, once"
     mmdebstrap --quiet --variant=minbase --include="$PACKAGES" \
         --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
         --dpkgopt='path-exclude=/usr/share/info/*' --aptopt='Acquire::Retries "3"' \
-        "$SUITE" "$1" "deb $from $SUITE $COMPONENT" >&2
-    rm -f "$1/etc/resolv.conf" "$1/etc/hostname" # this machine's, and of no use on the loopback
-    echo "$HOSTS" >"$1/etc/hosts"
+        --aptopt='Acquire::Check-Valid-Until "false"' \
+        "$suite" "$2" "deb $from $suite $COMPONENT" >&2 ||
+        fail "Asterisk $1 cannot be had from Debian's $suite now (see above). $MIRRORS"
+    found=$(chroot "$2" asterisk -V)
+    [[ $found == "Asterisk $1."* ]] ||
+        fail "Asterisk $1 is no longer in Debian's $suite: it has $found. $MIRRORS"
+    rm -f "$2/etc/resolv.conf" "$2/etc/hostname" # this machine's, and of no use on the loopback
+    echo "$HOSTS" >"$2/etc/hosts"
 }
 
 make_speech() { # make_speech ROOT FOLDER: synthesised inside the root, with the root's own voices
@@ -133,7 +153,7 @@ module_sources() {
 }
 
 hash_of_module() { # hash_of_module RECIPE_HASH
-    (cd "$asterisk_dir" && { echo "$1"; module_sources | tr '\n' '\0' | xargs -0 sha256sum; }) |
+    (cd "$asterisk_dir" && { echo "$1" "${flags[@]}"; module_sources | tr '\n' '\0' | xargs -0 sha256sum; }) |
         sha256sum | cut -c1-16
 }
 
@@ -157,37 +177,56 @@ make_module() { # make_module ROOT FOLDER
     local inside=build/$$
     say "compiling app_audiofork.so"
     unpack_module "$1" "$inside"
-    chroot "$1" make -s -C "/$inside" >&2
+    chroot "$1" make -s -C "/$inside" "${flags[@]}" >&2
     chroot "$1" make -s -C "/$inside" install DESTDIR="/$inside/out" >&2
     [ -n "$(find "$1/$inside/out" -name app_audiofork.so)" ] ||
         fail "make install made no app_audiofork.so"
     mv "$1/$inside/out" "$2"
 }
 
-main() {
+# Makes what is missing of one version, and prints where all of it is.
+make_all() { # make_all VERSION WHAT
     local root speech module=
-    case ${1:-} in
-    '' | --no-module | --warnings-are-errors) ;;
-    *) fail "unknown option $1; known: --no-module, --warnings-are-errors" ;;
-    esac
-    root=$(dpkg --print-architecture | hash_of_recipe root)
-    speech=$cache/speech/$(echo "$root" | hash_of_recipe words)
-    if [ "${1:-}" != --no-module ]; then
-        [ -f "$asterisk_dir/Makefile" ] || fail "$asterisk_dir/Makefile is missing"
-        module=$cache/module/$(hash_of_module "$root")
-    fi
+    root=$(echo "${SUITES[$1]} $(dpkg --print-architecture)" | hash_of_recipe root)
+    speech=$cache/speech/$(hash_of_recipe words </dev/null)
+    [ "$2" = --no-module ] || module=$cache/module/$(hash_of_module "$root")
     root=$cache/root/$root
-    if [ "${1:-}" = --warnings-are-errors ]; then
-        locked build "$root" make_root
+    if [ "$2" = --warnings-are-errors ]; then
+        locked build "$root" make_root "$1"
         check_module "$root"
         return
     fi
     if [ ! -d "$root" ] || [ ! -d "$speech" ] || { [ -n "$module" ] && [ ! -d "$module" ]; }; then
-        locked build "$root" make_root
+        locked build "$root" make_root "$1"
         locked build "$speech" make_speech "$root"
         [ -z "$module" ] || locked build "$module" make_module "$root"
     fi
     printf 'root=%s\nspeech=%s\nmodule=%s\n' "$root" "$speech" "$module"
+}
+
+main() {
+    local version=${ASTERISK_DIALOG_LAB:-16} what=
+    while [ $# -gt 0 ]; do
+        case $1 in
+        --asterisk)
+            [ $# -gt 1 ] || fail "--asterisk: which? 16, 22 or all"
+            version=$2
+            shift
+            ;;
+        --no-module | --warnings-are-errors) what=$1 ;;
+        *) fail "unknown option $1; known: --asterisk, --no-module, --warnings-are-errors" ;;
+        esac
+        shift
+    done
+    [ -f "$asterisk_dir/Makefile" ] || fail "$asterisk_dir/Makefile is missing"
+    case $version in
+    16 | 22) make_all "$version" "$what" ;;
+    all)
+        (make_all 16 "$what")
+        (make_all 22 "$what")
+        ;;
+    *) fail "no lab has Asterisk '$version'; known: 16, 22, all" ;;
+    esac
 }
 
 main "$@"

@@ -25,9 +25,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import lab_sanitizer
 from lab_config import (
+    DEFAULT_VERSION,
     HERE,
     RTP_PORTS,
+    VERSIONS,
     Backend,
     LabError,
     Ports,
@@ -42,7 +45,6 @@ from lab_ports import check, lease, try_lock
 __all__ = ["Backend", "Instance", "Lab", "LabError", "Ports"]
 
 START_S = 20.0
-MODULES = "usr/lib/asterisk/modules"
 FOLDERS = ("run", "log", "spool", "lib", "modules", "data/documentation", "heard", "said")
 SYSTEM_FOLDERS = ("bin", "dev", "etc", "lib", "lib32", "lib64", "libx32", "proc", "sbin", "usr")
 
@@ -50,6 +52,7 @@ SYSTEM_FOLDERS = ("bin", "dev", "etc", "lib", "lib32", "lib64", "libx32", "proc"
 class Lab:
     """Our PBX and the subscriber's PBX, in one folder.
 
+    asterisk         their version, "16" or "22"
     pbx, subscriber  the two instances (see `Instance`): ami_port, ami_user, ami_secret, cli(), pid,
                      threads(), fds(), cpu_s(), channels(), log(), log_tail(), stop(), kill()
     folder           everything the two write; both see it under this very path
@@ -64,12 +67,14 @@ class Lab:
         *,
         backend: Backend | None = None,
         ports: Mapping[str, int] | None = None,
+        asterisk: str = DEFAULT_VERSION,
         module: bool = True,
         patience_s: int = 120,
     ) -> None:
         """Prepare a lab in FOLDER, which is made when missing; nothing runs yet.
 
         ports       ports of your own, by the names in `Ports`; free ones for those not named
+        asterisk    the version of both: "16" or "22"
         module      False: the PBX comes without app_audiofork, as one where it was forgotten
         patience_s  how long the subscriber waits for a prompt, and stays after its last word
         """
@@ -80,9 +85,12 @@ class Lab:
         self.speech = Path()
         self._built: dict[str, Path] = {}
         self._wanted_ports = dict(ports or {})
+        self.asterisk = asterisk
         self._module = module
         self._patience_s = patience_s
         self._locks: list[int] = []
+        if asterisk not in VERSIONS:
+            raise LabError(f"no lab has Asterisk {asterisk!r}; known: {', '.join(VERSIONS)}")
         for place in (self.folder, self.sounds, self.recordings):
             if len(place.parts) < 2 or place.parts[1] in SYSTEM_FOLDERS:
                 raise LabError(f"{place}: choose a folder outside the system's own")
@@ -112,7 +120,7 @@ class Lab:
             raise LabError("needs root: run it with sudo -E")
         if not detached and threading.current_thread() is not threading.main_thread():
             raise LabError("start the lab from the main thread: its processes die with the thread")
-        self._built = build(self._module)
+        self._built = build(self.asterisk, self._module)
         try:
             self._hold()
             self._prepare()
@@ -123,12 +131,18 @@ class Lab:
         return self
 
     def stop(self) -> None:
-        """Stop both PBXs; returns when they are gone. Stopping twice is no error."""
+        """Stop both PBXs; returns when they are gone. Stopping twice is no error.
+
+        Raises LabError for what a sanitizer has found, where one was wanted (lab_sanitizer.py).
+        """
         for instance in self._instances():
             instance.terminate()
         for instance in self._instances():
             instance.stop()
         self._release()
+        for instance in self._instances():
+            if found := lab_sanitizer.findings(instance.home):
+                raise LabError(f"{instance.name}: {found}")
 
     def kill(self) -> None:
         """SIGKILL both PBXs, as a crash would."""
@@ -149,11 +163,11 @@ class Lab:
     @classmethod
     def attach(cls, folder: Path) -> Lab:
         """The lab that was started in FOLDER, by whomever. Raises LabError: there never was one."""
-        lab = cls(folder)
         try:
-            state = json.loads((lab.folder / "lab.json").read_text())
+            state = json.loads((folder / "lab.json").read_text())
         except FileNotFoundError:
-            raise LabError(f"no lab was started in {lab.folder}") from None
+            raise LabError(f"no lab was started in {folder}") from None
+        lab = cls(folder, asterisk=state["asterisk"])
         lab.ports = Ports(**state["ports"])
         lab.speech, lab.sounds = Path(state["speech"]), Path(state["sounds"])
         lab.recordings = Path(state["recordings"])
@@ -240,6 +254,7 @@ class Lab:
             "RTP_FIRST": str(rtp),
             "RTP_LAST": str(rtp + RTP_PORTS - 1),
             "OWN_MODULES": "require = app_audiofork.so" if own else "",
+            "VERSION_MODULES": VERSIONS[self.asterisk].load,
             "PATIENCE_S": str(self._patience_s),
         }
 
@@ -252,10 +267,11 @@ class Lab:
         write_tree(home / "etc", files)
         share = Path("/usr/share/asterisk")
         self._furnish_sounds(home / "data/sounds", share / "sounds")
-        for name in ("core-en_US.xml", "appdocsxml.dtd"):
+        for name in ("core-en_US.xml", "appdocsxml.dtd", "appdocsxml.xslt"):
             (home / "data/documentation" / name).symlink_to(share / "documentation" / name)
-        for module in (self._built["root"] / MODULES).glob("*.so"):
-            (home / "modules" / module.name).symlink_to(Path("/", MODULES, module.name))
+        for module in self._built["root"].glob(VERSIONS[self.asterisk].modules):
+            inside = Path("/", module.relative_to(self._built["root"]))
+            (home / "modules" / module.name).symlink_to(inside)
         if self._module and instance.name == "pbx":
             for own in self._built["module"].rglob("*.so"):
                 (home / "modules" / own.name).symlink_to(own)
@@ -272,8 +288,11 @@ class Lab:
     def _launch(self, instances: list[Instance], detached: bool, deadline: float) -> None:
         binds = [self.folder, self.sounds, self.recordings, self.speech]
         binds += [self._built["module"]] if self._module else []
+        root = self._built["root"]
         for instance in instances:
-            instance.spawn(self._built["root"], binds, self._locks, detached)
+            watched = lab_sanitizer.wanted() and instance.name == "pbx"
+            env = lab_sanitizer.environment(root, instance.home) if watched else {}
+            instance.spawn(root, binds, self._locks, detached, env)
         self._save()
         for instance in instances:
             instance.wait_booted(deadline)
@@ -293,8 +312,9 @@ class Lab:
                 raise LabError(f"{error}\n{instance.log_tail()}") from None
 
     def _save(self) -> None:
-        state: dict[str, Any] = {"ports": asdict(self.ports), "speech": str(self.speech)}
-        state |= {"sounds": str(self.sounds), "recordings": str(self.recordings)}
+        state: dict[str, Any] = {"asterisk": self.asterisk, "ports": asdict(self.ports)}
+        state |= {"speech": str(self.speech), "sounds": str(self.sounds)}
+        state |= {"recordings": str(self.recordings)}
         for instance in self._instances():
             kept = {name: value for name, value in vars(instance).items() if name[0] != "_"}
             del kept["home"]
@@ -302,9 +322,10 @@ class Lab:
         write_tree(self.folder, {"lab.json": json.dumps(state, indent=2)})
 
 
-def build(module: bool) -> dict[str, Path]:
+def build(asterisk: str, module: bool) -> dict[str, Path]:
     """Run build.sh; where it put root, speech and module. Raises LabError."""
-    command = [str(HERE / "build.sh"), *([] if module else ["--no-module"])]
+    command = [str(HERE / "build.sh"), "--asterisk", asterisk]
+    command += [] if module else ["--no-module"]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
     if done.returncode:
         raise LabError("build.sh failed (see above)")

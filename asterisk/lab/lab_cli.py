@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from lab import Backend, Instance, Lab, LabError, Ports
+from lab_config import DEFAULT_VERSION, VERSIONS
 
 FOLDER = Path.home() / "asterisk-dialog-lab"
 
@@ -70,6 +71,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--json", action="store_true", help="print everything, secrets too, as JSON"
     )
+    parser.add_argument(
+        "--asterisk", choices=VERSIONS, default=DEFAULT_VERSION, help="(%(default)s)"
+    )
     parser.add_argument("--agi", default=Backend.agi, help="FastAGI server (%(default)s)")
     parser.add_argument("--fork-ws", default="", help="WebSocket URL for AudioFork (none)")
     parser.add_argument("--sounds", type=Path, help="the backend's sounds (DIR/sounds)")
@@ -91,13 +95,23 @@ def _lab(wanted: argparse.Namespace) -> Lab:
     backend = Backend(wanted.agi, wanted.fork_ws, wanted.sounds, wanted.recordings, more)
     given = {port.name: getattr(wanted, port.name) for port in fields(Ports)}
     ports = {name: number for name, number in given.items() if number is not None}
-    return Lab(wanted.dir, backend=backend, ports=ports, module=not wanted.no_module)
+    return Lab(
+        wanted.dir,
+        backend=backend,
+        ports=ports,
+        asterisk=wanted.asterisk,
+        module=not wanted.no_module,
+    )
 
 
 def _show(lab: Lab, as_json: bool) -> None:
     if as_json:
         report: dict[str, Any] = {"running": lab.is_running, "folder": str(lab.folder)}
-        report |= {"sounds": str(lab.sounds), "recordings": str(lab.recordings)}
+        report |= {
+            "asterisk": lab.asterisk,
+            "sounds": str(lab.sounds),
+            "recordings": str(lab.recordings),
+        }
         report |= {"speech": str(lab.speech), "ports": asdict(lab.ports)}
         report |= {one.name: _report(one, secrets=True) for one in (lab.pbx, lab.subscriber)}
         print(json.dumps(report, indent=2), flush=True)

@@ -1,4 +1,4 @@
-"""The lab's configuration files: what is asked for, and the texts made of it.
+"""The lab's Asterisks and their configuration files: what is asked for, the texts made of it.
 
 The PBX is configured with the very files that an admin installs (asterisk/config and /dialplan): a
 few of their settings are given the lab's values (`set_key`), the rest is used as it stands. The
@@ -7,6 +7,7 @@ lab's own files (lab/etc) are templates with @NAME@ in the places to fill (`rend
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -22,6 +23,25 @@ _PLACE = re.compile(r"@([A-Z_]+)@")
 
 class LabError(Exception):
     """The lab cannot do what was asked; the message says why in words for its user."""
+
+
+@dataclass(frozen=True)
+class Version:
+    """What the lab does differently for one Asterisk."""
+
+    modules: str
+    """Where Debian keeps the modules in the root folder, a pattern."""
+    load: str = ""
+    """Lines of modules.conf for modules that the others do not have."""
+
+
+VERSIONS = {
+    "16": Version("usr/lib/asterisk/modules/*.so", "load = app_macro.so"),
+    "22": Version("usr/lib/*/asterisk/modules/*.so"),
+}
+"""The Asterisks that build.sh can make."""
+
+DEFAULT_VERSION = os.environ.get("ASTERISK_DIALOG_LAB", "16")
 
 
 @dataclass(frozen=True)
@@ -126,7 +146,7 @@ def pbx_files(
     return files | {
         "dialog-globals.conf": settings,
         "manager.conf": manager + "\n#include manager-lab.conf\n",
-        "pjsip.conf": sip + "\n#include pjsip-system.conf\n",
+        "pjsip.conf": sip + "\n#include pjsip-system.conf\n#include pjsip-digits.conf\n",
     }
 
 

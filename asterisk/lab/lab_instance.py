@@ -9,7 +9,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -58,16 +58,26 @@ class Instance:
     _child: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
     def spawn(
-        self, root: Path, binds: Sequence[Path], locks: Sequence[int], detached: bool
+        self,
+        root: Path,
+        binds: Sequence[Path],
+        locks: Sequence[int],
+        detached: bool,
+        env: Mapping[str, str],
     ) -> None:
-        """Start Asterisk, without waiting. Unless detached, it dies with the calling thread."""
+        """Start Asterisk, without waiting. Unless detached, it dies with the calling thread.
+
+        env  variables for Asterisk alone, besides this process's own
+        """
         stage = self.home / "stage"
         stage.mkdir(exist_ok=True)
         alone = ["unshare", "--mount", "--propagation", "private"]
         tied = [] if detached else ["setpriv", "--pdeathsig", "KILL"]
         owner = "0" if detached else str(os.getpid())
         view = [str(ENTER), owner, str(root), str(stage), str(self.home / "run")]
-        asterisk = ["/usr/sbin/asterisk", "-f", "-C", str(self.home / "etc/asterisk.conf")]
+        given = [f"{name}={value}" for name, value in env.items()]
+        asterisk = ["/usr/bin/env", *given] if env else []
+        asterisk += ["/usr/sbin/asterisk", "-f", "-C", str(self.home / "etc/asterisk.conf")]
         with (self.home / "log" / "console").open("ab") as console:
             self._child = subprocess.Popen(
                 [*tied, *alone, *view, *map(str, binds), "--", *asterisk],

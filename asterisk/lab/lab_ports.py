@@ -16,7 +16,7 @@ from pathlib import Path
 from lab_config import RTP_PORTS, LabError, Ports
 
 LEASES = Path("/run/lock/asterisk-dialog")
-FIRST, END, BLOCK = 20_000, 32_000, 1_000  # below the kernel's ephemeral ports
+FIRST, END, BLOCK = 10_000, 32_000, 1_000  # below the kernel's ephemeral ports
 
 
 def block(base: int) -> Ports:

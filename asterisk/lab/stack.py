@@ -30,6 +30,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlencode
 
 from lab import Backend, Lab, LabError
+from lab_config import DEFAULT_VERSION
 from lab_instance import wait_until
 from lab_ports import lease
 
@@ -50,7 +51,7 @@ class Stack:
 
     ``env``: more settings of the backend (DIALOG_…). ``globals``: more dialplan globals.
     ``fork``: "dialplan" starts AudioFork before AGI as the article does, "backend" leaves it to
-    the worker.
+    the worker. ``asterisk``: the version of both PBXs.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class Stack:
         env: Mapping[str, str] | None = None,
         globals: Mapping[str, str] | None = None,
         fork: str = "dialplan",
+        asterisk: str = DEFAULT_VERSION,
     ) -> None:
         self.folder = folder.resolve()
         self.data_dir = self.folder / "backend"
@@ -78,6 +80,7 @@ class Stack:
                 fork_ws=f"ws://127.0.0.1:{self._ws}/" if fork == "dialplan" else "",
                 globals=globals or {},
             ),
+            asterisk=asterisk,
         )
 
     # -- life

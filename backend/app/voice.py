@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import sys
 import threading
-from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -19,6 +18,8 @@ from backend.call.call import CallConfig
 from backend.call.runner import Services, VoiceConfig, run_call
 from backend.config import Settings
 from backend.errors import ConfigError, StorageUnavailable
+from backend.speech.cache import PromptCache
+from backend.speech.prompts import SoundBook
 from backend.storage.engine import make_engine
 from backend.storage.upkeep import Instance, Instances, RouteBook, Routes
 from backend.supervisor import Ready
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 DRAIN_S = 5.0  # for calls in progress when the backend stops; then their AGI connection is cut
-SYNTHESIS_S = 10.0  # for a prompt that is not in the cache
+SYNTHESIS_S = 10.0  # for each part of a prompt that is not in the cache
 SWITCH_S = 0.0005
 
 
@@ -152,21 +153,15 @@ def _services(
         records=records.journal,
         scenarios=lambda: scenarios,
         route=lambda number: routes.scenario_for(number, "inbound"),
-        prompt_name=prompt_namer(settings, synthesizer),
+        prompts=_prompts(settings, synthesizer, rooms),
         stopping=stop.is_set,
     )
 
 
-def prompt_namer(
-    settings: Settings, synthesizer: SpeechKitSynthesizer
-) -> Callable[[str, str], str]:
-    """What gives Asterisk's name of the sound for a text in a language."""
-    from backend.speech.cache import PromptCache
-
-    cache = PromptCache(settings.prompts_dir, synthesizer, identity=synthesizer.identity)
-
-    def name(text: str, language: str) -> str:
-        path = cache.path(text, language=language, timeout_s=SYNTHESIS_S)
-        return settings.prompt_for_asterisk(path)
-
-    return name
+def _prompts(settings: Settings, synthesizer: SpeechKitSynthesizer, rooms: ExitStack) -> SoundBook:
+    """What calls can play. Synthesised texts and the admin's own files share a folder."""
+    folder = settings.prompts_dir
+    cache = PromptCache(folder, synthesizer, identity=synthesizer.identity, synthesis_s=SYNTHESIS_S)
+    rooms.callback(cache.close)
+    rooms.callback(synthesizer.close)  # first, so that nothing is synthesised any more
+    return SoundBook(cache, folder, settings.prompt_for_asterisk)

@@ -12,9 +12,11 @@ from typing import Literal, Protocol
 from uuid import UUID
 
 from backend.call.ear import CallEar
-from backend.call.playback import Playback, Played, PlayEnd
+from backend.call.playback import Played, PlayEnd
+from backend.call.speaker import Speaker
 from backend.errors import BadRequest, CommandRefused, Hangup, RecognitionUnavailable
 from backend.model import Utterance, Word
+from backend.ports import Prompts
 from backend.protocol.agi import Reply
 
 log = logging.getLogger(__name__)
@@ -27,7 +29,8 @@ NO_RESULT_APP = "-2"  # EXEC: no such application (res_agi.c, handle_exec)
 
 @dataclass(frozen=True, slots=True)
 class Sound:
-    """A sound file by Asterisk's name for it: no extension, relative to its sounds folder."""
+    """A sound file by its name, no extension: the backend's own, in ``sounds_dir``, or else
+    Asterisk's, relative to its sounds folder."""
 
     name: str
 
@@ -121,19 +124,19 @@ class Call:
         info: CallInfo,
         config: CallConfig,
         agi: Agi,
-        playback: Playback,
+        speaker: Speaker,
         ear: CallEar,
         *,
-        prompt_name: Callable[[str, str], str],
+        prompts: Prompts,
         on_spoken: Callable[[Utterance], None],
         on_recording: Callable[[str], None],
     ) -> None:
         self.info = info
         self._config = config
         self._agi = agi
-        self._playback = playback
+        self._speaker = speaker
         self._ear = ear
-        self._prompt_name = prompt_name
+        self._prompts = prompts
         self._on_spoken = on_spoken
         self._on_recording = on_recording
         self._ends_at = monotonic() + config.max_call_s
@@ -226,18 +229,19 @@ class Call:
     def speak(self, prompt: Prompt) -> Played:
         """Play a text or a Sound to its end.
 
-        Raises SynthesisUnavailable, CommandRefused when Asterisk has no such sound.
+        Raises SynthesisUnavailable, CommandRefused when Asterisk has no such sound, BadRequest
+        when the backend's own cannot be played.
         """
         return self._play(prompt)
 
     def _play(self, prompt: Prompt) -> Played:
-        name = (
-            prompt.name if isinstance(prompt, Sound) else self._prompt_name(prompt, self.language)
-        )
-        text = f"[{prompt.name}]" if isinstance(prompt, Sound) else prompt
+        if isinstance(prompt, Sound):
+            sound, text = self._prompts.sound(prompt.name), f"[{prompt.name}]"
+        else:
+            sound, text = self._prompts.text(prompt, self.language), prompt
         start_ms = self._ear.position_ms
         try:
-            played = self._playback.play(name, timeout_s=self._left_s())
+            played = self._speaker.play(sound, timeout_s=self._left_s())
         except Hangup:  # what was heard of it is in the transcript all the same
             self._on_spoken(Utterance("robot", text, start_ms, self._ear.position_ms))
             raise
@@ -286,7 +290,7 @@ class Call:
 
     def _play_over(self, prompt: Prompt, *, interruptible: bool) -> Played:
         if interruptible:
-            self._ear.on_voice(self._playback.stop)
+            self._ear.on_voice(self._speaker.stop)
         try:
             return self._play(prompt)
         finally:

@@ -39,6 +39,7 @@ FILL_AFTER_S = 0.4
 # Where the service ends utterances, it may find none in a noise: after this long it was nothing.
 SERVICE_END_S = 2.0
 KEPT_UTTERANCES = 100  # a scenario that never hears drops the oldest; all are in the transcript
+MAX_DROPPED_MS = 60_000  # a module that claims more is not believed
 BYTES_PER_MS = RATE_HZ // 1000 * 2
 
 
@@ -49,10 +50,11 @@ class EarFigures:
     audio_ms: int
     messages: int
     connections: int
+    dropped_ms: int  # lost on the way, as the module told
 
 
 class CallEar:
-    """Implements ``ws_frames.Ear`` for one call.
+    """Hears one call's stream.
 
     ``own_end``: we end utterances, and are owed an answer for each; else the service does.
     ``on_utterance`` is called for each recognised utterance on the recogniser's thread.
@@ -86,6 +88,8 @@ class CallEar:
         self._began_ms = 0  # where in the stream recognition, and its clock, began
         self._received_bytes = 0
         self._filled_bytes = 0
+        self._filled_since = 0  # of that, since the last audio
+        self._dropped_ms = 0
         self._audio_at = clock()  # the last audio came
         self._filled_to = self._audio_at  # the stream's time is filled up to here
         self._messages = 0
@@ -119,7 +123,7 @@ class CallEar:
     def figures(self) -> EarFigures:
         with self._cond:
             audio_ms = self._received_bytes // BYTES_PER_MS
-            return EarFigures(audio_ms, self._messages, self._connections)
+            return EarFigures(audio_ms, self._messages, self._connections, self._dropped_ms)
 
     def on_voice(self, callback: Callable[[], object] | None) -> None:
         """``callback`` runs in the audio loop with every frame in which the caller is speaking,
@@ -220,7 +224,14 @@ class CallEar:
         self._messages += 1
         self._received_bytes += len(pcm)
         self._audio_at = self._filled_to = self._clock()
+        self._filled_since = 0
         self._listen_to(pcm)
+
+    def on_dropped(self, lost_ms: int) -> None:
+        """So much audio was lost on the way: silence in its place keeps the stream's time true.
+        What was filled in already, while nothing came, is part of it."""
+        self._dropped_ms += lost_ms
+        self._fill(min(lost_ms, MAX_DROPPED_MS) * BYTES_PER_MS - self._filled_since)
 
     def on_tick(self) -> None:
         """Time goes by, audio or not; several times a second."""
@@ -229,8 +240,13 @@ class CallEar:
             return
         frames = int((now - self._filled_to) * 1000) // FRAME_MS
         self._filled_to += frames * FRAME_MS / 1000
-        self._filled_bytes += frames * FRAME_BYTES
-        self._listen_to(bytes(frames * FRAME_BYTES))
+        self._filled_since += frames * FRAME_BYTES
+        self._fill(frames * FRAME_BYTES)
+
+    def _fill(self, size: int) -> None:
+        if size > 0:
+            self._filled_bytes += size
+            self._listen_to(bytes(size))
 
     def _listen_to(self, pcm: bytes) -> None:
         for action in self._gate.push(pcm):

@@ -1,4 +1,5 @@
-"""One prompt at a time on a call's channel, played by Asterisk, stopped through AMI.
+"""How a prompt ends; and the way of Asterisk's own sounds, and of every prompt where the fork takes
+no audio: one file at a time, played by Asterisk, stopped through AMI.
 
 The race this module is about (measured on Asterisk 16.28): ControlPlayback only queues a control
 frame on the channel. Sent while the prompt runs it ends it within a millisecond; sent just before
@@ -29,10 +30,11 @@ NO_KEY = "x"  # never pressed: "" would mean '#' (forward) and '*' (rewind)
 
 
 class PlayEnd(StrEnum):
-    """How a prompt ended."""
+    """How a prompt ended. LOST: the way to Asterisk broke and the rest could not be played."""
 
     COMPLETED = "completed"
     INTERRUPTED = "interrupted"
+    LOST = "lost"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +51,7 @@ class Commands(Protocol):
     def command(self, command: str, *args: object, timeout_s: float) -> Reply: ...
 
 
-class Playback:
+class FilePlayback:
     """``play`` blocks in the call's thread; ``stop`` may come from any thread, never blocks."""
 
     def __init__(self, agi: Commands, ami: Ami, channel: str) -> None:
@@ -62,8 +64,9 @@ class Playback:
         self._unanswered = 0  # stops sent, no reply yet
         self._queued = 0  # stops that Asterisk has put on the channel during this prompt
 
-    def play(self, sound: str, *, timeout_s: float) -> Played:
-        """Play ``sound`` (Asterisk's name for it, no extension) to its end or to ``stop``.
+    def play(self, sound: str, *, timeout_s: float, from_ms: int = 0) -> Played:
+        """Play ``sound`` (Asterisk's name for it, no extension) from ``from_ms`` on, to its end or
+        to ``stop``. ``end_ms`` of the result counts from the sound's beginning.
 
         Raises Hangup, CommandTimeout, CommandRefused (no such sound).
         """
@@ -71,8 +74,9 @@ class Playback:
         with self._cond:
             self._running, self._last_stop, self._queued = True, 0.0, 0
         try:
+            skip = ("", str(from_ms)) if from_ms else ()
             reply = self._agi.command(
-                "CONTROL STREAM FILE", sound, "", "3000", NO_KEY, NO_KEY, timeout_s=timeout_s
+                "CONTROL STREAM FILE", sound, "", "3000", NO_KEY, NO_KEY, *skip, timeout_s=timeout_s
             )
         finally:
             took_ms = round((monotonic() - began) * 1000)
@@ -87,7 +91,7 @@ class Playback:
             raise CommandRefused(f"Asterisk cannot play the sound {sound!r}: is the file there?")
         end_ms = int(reply.extra.get("endpos", "-1"))
         if end_ms < 0:  # Asterisk's word for "the file's end"
-            end_ms = took_ms
+            end_ms = from_ms + took_ms
         return Played(PlayEnd.INTERRUPTED if stopped else PlayEnd.COMPLETED, end_ms)
 
     def stop(self) -> bool:

@@ -13,8 +13,11 @@ from uuid import UUID, uuid4
 
 from backend.call.call import NO_RESULT_APP, Agi, Call, CallConfig, CallInfo
 from backend.call.ear import CallEar
-from backend.call.playback import Playback
+from backend.call.fork import CallFork
+from backend.call.playback import FilePlayback
 from backend.call.scenario import ScenarioFunction
+from backend.call.speaker import Speaker
+from backend.call.streaming import StreamPlayback
 from backend.errors import (
     AsteriskError,
     DialogError,
@@ -35,7 +38,7 @@ from backend.model import (
     TaskState,
     Utterance,
 )
-from backend.ports import Ami, RecognitionOptions, Recognizer, RecordSink
+from backend.ports import Ami, Prompts, RecognitionOptions, Recognizer, RecordSink
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +65,7 @@ class AgiSession(Agi, Protocol):
 class Streams(Protocol):
     """The frame sink."""
 
-    def claim(self, channel: str, ear: CallEar) -> None: ...
+    def claim(self, channel: str, listener: CallFork) -> None: ...
     def release(self, channel: str) -> None: ...
 
 
@@ -94,7 +97,7 @@ class Services:
     records: RecordSink
     scenarios: Callable[[], Mapping[str, ScenarioFunction]]
     route: Callable[[str], str | None]  # dialled number → scenario
-    prompt_name: Callable[[str, str], str]  # text, language → Asterisk's name of the sound
+    prompts: Prompts
     stopping: Callable[[], bool]  # the worker ends
 
 
@@ -168,13 +171,14 @@ class _Session:
             own_end_of_utterance=voice.own_end_of_utterance,
             on_utterance=self._said,
         )
+        self._stream = StreamPlayback(agi, info.channel)
         self._call = Call(
             info,
             services.call,
             agi,
-            Playback(agi, services.ami, info.channel),
+            Speaker(info.channel, self._stream, FilePlayback(agi, services.ami, info.channel)),
             self._ear,
-            prompt_name=services.prompt_name,
+            prompts=services.prompts,
             on_spoken=self._said,
             on_recording=self._recorded,
         )
@@ -199,7 +203,8 @@ class _Session:
                 called=info.called,
             )
         )
-        self._services.streams.claim(info.channel, self._ear)
+        fork = CallFork(info.channel, self._ear, self._stream)
+        self._services.streams.claim(info.channel, fork)
         result: Any = None
         error: str | None = None
         try:
@@ -231,14 +236,17 @@ class _Session:
             return
         if self._fork_id:
             self._exec("StopAudioFork", self._fork_id)
-        result = self._exec("AudioFork", f"{self._services.fork_url},D(read)i(DIALOG_FORK_ID)")
+        result = self._exec("AudioFork", f"{self._services.fork_url},D(read)ji(DIALOG_FORK_ID)")
         if result == NO_RESULT_APP:
             log.error(
                 "%s: no audio: Asterisk has no AudioFork; is app_audiofork.so loaded?",
                 self._info.channel,
             )
+            self._stream.expect_none()
             return
         self._fork_id = self._call.get_variable("DIALOG_FORK_ID") or ""
+        if not self._fork_id:
+            self._stream.expect_none()
 
     def _stop_fork(self) -> None:
         """Let the module send the stream's rest and close it, while the channel is there."""
@@ -298,6 +306,7 @@ class _Session:
                     "audio_ms": figures.audio_ms,
                     "messages": figures.messages,
                     "connections": figures.connections,
+                    "dropped_ms": figures.dropped_ms,
                 },
             )
         )

@@ -28,6 +28,9 @@ no such extension at our side           as above            none: the action its
 Local channel, its extension missing    0                   Failure, Reason 0
 ======================================  ==================  =================================
 
+22.10 makes the cause of the SIP status and passes over the Reason header: 480 is always 19 (so 20
+and 31 never come), 603 is 21 (16, 41, 44), 404 is 1 (3), 503 is 34 (42); after a Timeout it is 19.
+
 A cause of 17 and the like also stands in the Hangup of an answered call that the other side ended
 so: the cause alone never says that nobody answered.
 """

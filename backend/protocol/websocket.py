@@ -179,6 +179,16 @@ def close_frame(code: int, reason: str = "") -> bytes:
     return Frame(Opcode.CLOSE, payload).serialize(mask=False)
 
 
+def text_frame(text: str) -> bytes:
+    """A server's text message."""
+    return Frame(Opcode.TEXT, text.encode("utf-8")).serialize(mask=False)
+
+
+def binary_frame(payload: bytes) -> bytes:
+    """A server's binary message."""
+    return Frame(Opcode.BINARY, payload).serialize(mask=False)
+
+
 def pong_frame(payload: bytes) -> bytes:
     """A server's answer to a ping."""
     return Frame(Opcode.PONG, payload).serialize(mask=False)

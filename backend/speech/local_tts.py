@@ -119,13 +119,24 @@ class LocalSynthesizer(tts_service_pb2_grpc.SynthesizerServicer):
                     chunk_type=tts_pb2.UtteranceSynthesisResponse.NO_SPEAKABLE_TEXT
                 )
                 return
-            async with self._slots:
-                pcm = await speak(request.text, voice, rate_hz, speed)
+            if container:
+                pcm = wav_bytes(await self._speak(request.text, voice, rate_hz, speed), rate_hz)
+                for response in _chunks(pcm, rate_hz):
+                    yield response
+                return
+            begin_ms = 0
+            for sentence in _sentences(request.text):
+                pcm = await self._speak(sentence, voice, rate_hz, speed)
+                for response in _chunks(pcm, rate_hz, begin_ms):
+                    yield response
+                begin_ms += duration_ms(len(pcm), rate_hz)
         except Refused as refused:
             log.info("refused: %s %s", refused.code.name, refused.message)
             await context.abort(refused.code, refused.message)
-        for response in _chunks(wav_bytes(pcm, rate_hz) if container else pcm, rate_hz):
-            yield response
+
+    async def _speak(self, text: str, voice: Voice, rate_hz: int, speed: float) -> bytes:
+        async with self._slots:
+            return await speak(text, voice, rate_hz, speed)
 
     async def StreamSynthesis(  # type: ignore[override]
         self,
@@ -137,12 +148,25 @@ class LocalSynthesizer(tts_service_pb2_grpc.SynthesizerServicer):
         await context.abort(grpc.StatusCode.UNIMPLEMENTED, "StreamSynthesis")
 
 
-def _chunks(data: bytes, rate_hz: int) -> list[tts_pb2.UtteranceSynthesisResponse]:
+def _sentences(text: str) -> list[str]:
+    """What can be heard while the next is spoken; each has something to say."""
+    found: list[str] = []
+    for part in re.split(r"(?<=[.!?…])\s+", text.strip()):
+        if found and not (re.search(r"\w", part) and re.search(r"\w", found[-1])):
+            found[-1] += f" {part}"
+        else:
+            found.append(part)
+    return found
+
+
+def _chunks(
+    data: bytes, rate_hz: int, begin_ms: int = 0
+) -> list[tts_pb2.UtteranceSynthesisResponse]:
     size = rate_hz * _CHUNK_MS // 1000 * 2
     return [
         tts_pb2.UtteranceSynthesisResponse(
             audio_chunk=tts_pb2.AudioChunk(data=data[place : place + size]),
-            start_ms=duration_ms(place, rate_hz),
+            start_ms=begin_ms + duration_ms(place, rate_hz),
             length_ms=duration_ms(len(data[place : place + size]), rate_hz),
             chunk_type=tts_pb2.UtteranceSynthesisResponse.AUDIO_TEXT_COMBINED,
         )

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import grpc
 from yandex.cloud.ai.tts.v3 import tts_pb2, tts_service_pb2_grpc
@@ -66,35 +65,37 @@ class SpeechKitSynthesizer:
         """What else than text and language makes the sound: for PromptCache."""
         return f"{self.voice_of(language)} speed={self._speed:g} role={self._role or ''}"
 
-    def synthesize(self, text: str, *, language: str, timeout_s: float) -> bytes:
-        """See ports.Synthesizer. Blank text: no bytes."""
-        deadline = time.monotonic() + timeout_s
+    def stream(self, text: str, *, language: str, timeout_s: float) -> Iterator[bytes]:
+        """See ports.Synthesizer: a request for each part of the text, its audio as it comes."""
         voice = self.voice_of(language)
-        pieces = split_text(text, TEXT_LIMIT)
-        return b"".join(self._speak(piece, voice, deadline) for piece in pieces)
+        for part in split_text(text, TEXT_LIMIT):
+            yield from self._speak(part, voice, timeout_s)
+
+    def synthesize(self, text: str, *, language: str, timeout_s: float) -> bytes:
+        """All of it at once."""
+        return b"".join(self.stream(text, language=language, timeout_s=timeout_s))
 
     def close(self) -> None:
         """Disconnect; a synthesis in progress fails."""
         self._channel.close()
 
-    def _speak(self, text: str, voice: str, deadline: float) -> bytes:
+    def _speak(self, text: str, voice: str, timeout_s: float) -> Iterator[bytes]:
         request = self._request(text, voice)
-        left_s = deadline - time.monotonic()
-        if left_s <= 0:
-            where = self._endpoint.address
-            raise SynthesisUnavailable(f"{_WHAT} at {where} did not answer in time")
+        half = b""  # of a sample that a response cut in two
         try:
             responses = self._stub.UtteranceSynthesis(
-                request, metadata=self._endpoint.metadata(), timeout=left_s
+                request, metadata=self._endpoint.metadata(), timeout=timeout_s
             )
-            pcm = b"".join(response.audio_chunk.data for response in responses)
+            for response in responses:
+                pcm = half + response.audio_chunk.data
+                half = pcm[len(pcm) & ~1 :]
+                yield pcm[: len(pcm) & ~1]
         except grpc.RpcError as error:
             code, details = error.code(), error.details()
             message = self._endpoint.explain(_WHAT, code, details)
             raise SynthesisUnavailable(message) from error
         except ValueError as error:  # the channel was closed
             raise SynthesisUnavailable(f"{_WHAT}: {error}") from error
-        return pcm[: len(pcm) & ~1]
 
     def _request(self, text: str, voice: str) -> tts_pb2.UtteranceSynthesisRequest:
         hints = [tts_pb2.Hints(voice=voice), tts_pb2.Hints(speed=self._speed)]

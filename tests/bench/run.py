@@ -112,13 +112,13 @@ class Run:
 
     def _check_forks(self) -> None:
         """What the module itself says while the calls are up."""
-        listed = self._stack.lab.pbx.cli("audiofork list")
-        figures = re.findall(r"dropped in (\d+), out \d+; waiting (\d+); reconnects (\d+)", listed)
+        shown = self._stack.lab.pbx.cli("audiofork show")
+        figures = re.findall(r"DroppedInMs: (\d+).*?Connections: (\d+)", shown, re.DOTALL)
         if len(figures) != CALLS:
             self.failures.append(f"{len(figures)} forks are up, {CALLS} expected")
-        for dropped, _, reconnects in figures:
-            if int(dropped) or int(reconnects):
-                self.failures.append(f"a fork dropped {dropped} frames, reconnected {reconnects}")
+        for dropped, connections in figures:
+            if int(dropped) or int(connections) != 1:
+                self.failures.append(f"a fork dropped {dropped} ms, connected {connections} times")
 
     def _articles(self) -> store.EventDelay:
         stack, plan, found = self._stack, self._plan, self._load

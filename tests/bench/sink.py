@@ -1,4 +1,4 @@
-"""A frame sink alone, in a process of its own: the product's code with an ear that only counts.
+"""A frame sink alone, in a process of its own: the product's code, a listener that only counts.
 
 Prints its port; takes a channel's name per line; at the end of its input prints what it received.
 """
@@ -8,19 +8,23 @@ from __future__ import annotations
 import json
 import sys
 
+from backend.protocol import fork
+from backend.ws_connection import Connection
 from backend.ws_frames import FrameSink
 
 
 class Counter:
-    """An ear."""
+    """A listener."""
 
     def __init__(self) -> None:
         self.messages = 0
 
-    def on_open(self) -> None: ...
+    def on_open(self, link: Connection) -> None: ...
 
     def on_audio(self, pcm: bytes) -> None:
         self.messages += 1
+
+    def on_message(self, message: fork.FromModule) -> None: ...
 
     def on_tick(self) -> None: ...
 

@@ -1,4 +1,8 @@
-"""The whole set, started once for all end-to-end tests that leave it whole."""
+"""The versions of Asterisk, and the whole set, started once for all tests that leave it whole.
+
+Every test whose fixtures come to ``asterisk`` runs on each version: ``-k 22``, or
+ASTERISK_DIALOG_LAB=22, picks one.
+"""
 
 from __future__ import annotations
 
@@ -7,22 +11,49 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from lab import Lab
+from lab_ami import Ami
+from lab_config import DEFAULT_VERSION, VERSIONS
 from lab_sound import tone, write
 from stack import Stack
+
+from tests.e2e.plain_lab import Agi, observer, plain_lab
 
 SCENARIOS = Path(__file__).with_name("scenarios")
 SHORT_TONE_MS = 800
 APOLOGY_HZ = 440
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """A test marked ``only_asterisk(version)`` does not exist for the others."""
+    strangers = [item for item in items if not suits(item)]
+    items[:] = [item for item in items if item not in strangers]
+    config.hook.pytest_deselected(items=strangers)
+
+
+def suits(item: pytest.Item) -> bool:
+    marker = item.get_closest_marker("only_asterisk")
+    assert isinstance(item, pytest.Function)
+    return marker is None or item.callspec.params["asterisk"] in marker.args
+
+
+@pytest.fixture(
+    scope="session",
+    params=[os.environ["ASTERISK_DIALOG_LAB"]] if "ASTERISK_DIALOG_LAB" in os.environ else VERSIONS,
+)
+def asterisk(request: pytest.FixtureRequest) -> str:
+    """The lab's version, "16" or "22"."""
+    return str(request.param)
+
+
 @pytest.fixture(scope="session")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+def stack(tmp_path_factory: pytest.TempPathFactory, asterisk: str) -> Iterator[Stack]:
     """Lab and backend with the tests' scenarios."""
-    with probing_stack(tmp_path_factory.mktemp("stack")) as stack:
+    with probing_stack(tmp_path_factory.mktemp("stack"), asterisk) as stack:
         yield stack
 
 
-def probing_stack(folder: Path, **env: str) -> Stack:
+def probing_stack(folder: Path, asterisk: str = DEFAULT_VERSION, **env: str) -> Stack:
     """A stack whose backend knows the tests' scenarios and their tones."""
     tones = folder.resolve() / "lab" / "sounds"
     tones.mkdir(parents=True)
@@ -36,4 +67,27 @@ def probing_stack(folder: Path, **env: str) -> Stack:
     write(tones / "apology.wav", tone(SHORT_TONE_MS, APOLOGY_HZ))
     settings = {"DIALOG_SCENARIOS_DIR": str(SCENARIOS), "DIALOG_DIAL_RATE_PER_S": "50", **env}
     dialplan = {"LAB_TONES": str(tones), "DIALOG_APOLOGY": f"{tones}/apology"}
-    return Stack(folder, env=settings, globals=dialplan)
+    return Stack(folder, env=settings, globals=dialplan, asterisk=asterisk)
+
+
+@pytest.fixture(scope="module")
+def agi() -> Iterator[Agi]:
+    """A FastAGI server that stands in for the backend of ``lab``."""
+    with Agi() as server:
+        yield server
+        server.over.set()
+        server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory, agi: Agi, asterisk: str) -> Iterator[Lab]:
+    """A lab without a backend."""
+    with plain_lab(tmp_path_factory.mktemp("lab"), agi, asterisk) as lab:
+        yield lab
+
+
+@pytest.fixture(scope="module")
+def ami(lab: Lab) -> Iterator[Ami]:
+    """An observer on its PBX."""
+    with observer(lab.pbx) as connection:
+        yield connection

@@ -21,6 +21,7 @@ import lab_sound
 import pytest
 from lab import Lab
 from lab_ami import Ami, Message
+from lab_config import DEFAULT_VERSION
 from lab_instance import wait_until
 
 from tests.fakes.fork_server import ForkServer, level
@@ -53,6 +54,11 @@ _END = re.compile(
     r"ended: (?P<reason>.*); captured (?P<read>[\d.]+) s in, (?P<write>[\d.]+) s out, "
     r"sent (?P<sent>\d+) frames, lost (?P<lost>[\d.]+) s, (?P<connections>\d+) connection"
 )
+
+
+def figures(text: str) -> dict[str, int]:
+    """The lines "Name: number" of the CLI, or the like headers of an event."""
+    return {name: int(value) for name, value in re.findall(r"^ *(\w+): (\d+)$", text, re.M)}
 
 
 @dataclass
@@ -89,8 +95,8 @@ class Call:
 class ForkLab:
     """A lab, an observer on its PBX and a WebSocket server that keeps what it receives."""
 
-    def __init__(self, folder: Path) -> None:
-        self.lab = Lab(folder)
+    def __init__(self, folder: Path, asterisk: str = DEFAULT_VERSION) -> None:
+        self.lab = Lab(folder, asterisk=asterisk)
         self._numbers = itertools.count(1)
         self._stack = ExitStack()
 
@@ -234,11 +240,13 @@ class ForkLab:
         )
 
     def counters(self, fork: str) -> dict[str, int]:
-        """What `audiofork list` says of a running fork: sent, waiting, reconnects, …"""
-        rows = self.lab.pbx.cli("audiofork list").splitlines()
-        at = next(index for index, row in enumerate(rows) if row.startswith(fork))
-        text = re.sub(r"(captured|dropped) in (\d+), out", r"\1_in \2, \1_out", rows[at + 1])
-        return {name: int(value) for name, value in re.findall(r"(\w+) (\d+)", text)}
+        """What `audiofork show` counts of a running fork: CapturedInMs, Messages, Connections, …"""
+        return figures(self.lab.pbx.cli(f"audiofork show {fork}"))
+
+    def told(self, fork: str, timeout_s: float = 10) -> list[Message]:
+        """All AMI events of the fork, in order, once it has stopped."""
+        self.ami.event("AudioForkStop", timeout_s, AudioForkID=fork)
+        return [event for event in list(self.ami.events) if event.get("AudioForkID") == fork]
 
     def forks(self) -> int:
         """How many forks there are."""

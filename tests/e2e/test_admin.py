@@ -26,10 +26,10 @@ def run(stack: Stack, *arguments: str, **env: str) -> subprocess.CompletedProces
     )
 
 
-def test_doctor_finds_all_well_while_the_backend_runs(stack: Stack) -> None:
+def test_doctor_finds_all_well_while_the_backend_runs(stack: Stack, asterisk: str) -> None:
     done = run(stack, "doctor")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "Asterisk 16.28.0" in done.stdout
+    assert f"Asterisk {asterisk}." in done.stdout
     assert "module app_audiofork is loaded" in done.stdout
     assert "all that is needed, nothing dangerous" in done.stdout
 
@@ -73,9 +73,9 @@ def test_a_second_backend_says_what_is_in_its_way(stack: Stack) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_two_workers_each_take_the_audio_of_their_calls(tmp_path: Path) -> None:
+def test_two_workers_each_take_the_audio_of_their_calls(tmp_path: Path, asterisk: str) -> None:
     settings = {"DIALOG_WORKERS": "2"}
-    with probing_stack(tmp_path, **settings) as stack:
+    with probing_stack(tmp_path, asterisk, **settings) as stack:
         tasks = [stack.originate(f"100{n}", file="demo-thanks")["id"] for n in range(8001, 8009)]
         for task_id in tasks:
             task = stack.ended(task_id)
@@ -85,8 +85,8 @@ def test_two_workers_each_take_the_audio_of_their_calls(tmp_path: Path) -> None:
         assert " voice-1 call-" in log
 
 
-def test_sigterm_ends_everything_in_order(tmp_path: Path) -> None:
-    with probing_stack(tmp_path) as stack:
+def test_sigterm_ends_everything_in_order(tmp_path: Path, asterisk: str) -> None:
+    with probing_stack(tmp_path, asterisk) as stack:
         pids = list(stack.info["pids"].values())
         talk = stack.originate("1039101", scenario="tones")["id"]
         stack.wait_for("the talk", lambda: stack.task(talk)["state"] == "talking" or None)
@@ -99,6 +99,6 @@ def test_sigterm_ends_everything_in_order(tmp_path: Path) -> None:
         assert task["error"] == "the backend was stopped"
 
 
-def test_ctrl_c_too(tmp_path: Path) -> None:
-    with probing_stack(tmp_path) as stack:
+def test_ctrl_c_too(tmp_path: Path, asterisk: str) -> None:
+    with probing_stack(tmp_path, asterisk) as stack:
         assert stack.signal(signal.SIGINT) == 0

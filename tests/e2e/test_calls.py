@@ -155,16 +155,34 @@ def test_the_speech_server_dies_in_mid_call(stack: Stack) -> None:
     assert (ended["state"], ended["result"]["decision"]) == ("done", "yes"), ended
 
 
-def test_speechkits_own_classifier_can_end_the_utterances(tmp_path: Path) -> None:
-    with probing_stack(tmp_path, DIALOG_END_OF_UTTERANCE="speechkit") as stack:
-        phones = [number("100"), number("103")]
-        tasks = [stack.originate(phone, file="demo-thanks")["id"] for phone in phones]
-        decisions = [stack.ended(task)["result"]["decision"] for task in tasks]
-        assert decisions == ["yes", "silence"]
+def test_speechkits_own_classifier_can_end_the_utterances(tmp_path: Path, asterisk: str) -> None:
+    with probing_stack(tmp_path, asterisk, DIALOG_END_OF_UTTERANCE="speechkit") as stack:
+        speaks = stack.originate(number("100"), file="demo-thanks")["id"]
+        silent = stack.originate(number("103"), scenario="quick")["id"]
+        assert stack.ended(speaks)["result"]["decision"] == "yes"
+        assert stack.ended(silent)["result"] == "timeout"
+
+
+def test_the_rest_of_a_prompt_comes_from_a_file_when_its_connection_is_gone(stack: Stack) -> None:
+    """The module does not connect again here; the folder of sounds is shared."""
+    own = stack.lab.sounds / "own"
+    own.mkdir(exist_ok=True)
+    lab_sound.write(own / "tone-5s.wav", lab_sound.tone(5000))
+    phone = number("103")
+    task = stack.ended(stack.originate(phone, scenario="cut")["id"])
+    assert task["state"] == "done", task
+    tone, text = task["result"]["ends"]
+    assert tone == ["completed", pytest.approx(5000, abs=40)]
+    assert text[0] == "completed"
+    spans = lab_sound.spans(lab_sound.read(stack.lab.heard(phone)), gap_ms=60)
+    parts = list(itertools.takewhile(lambda span: span.length_ms > 900, spans))
+    assert len(parts) == 2, spans
+    assert sum(span.length_ms for span in parts) == pytest.approx(5000, abs=60)
+    assert parts[1].start_ms - parts[0].end_ms < 1500
 
 
 def test_a_task_can_name_the_file_to_play(stack: Stack) -> None:
-    task = stack.ended(stack.originate(number("100"), file="demo-abouttotry")["id"], 60)
+    task = stack.ended(stack.originate(number("100"), file="demo-thanks")["id"])
     assert task["state"] == "done", task
-    assert task["transcript"][0]["text"] == "[demo-abouttotry]"
+    assert task["transcript"][0]["text"] == "[demo-thanks]"
     assert task["result"]["decision"] == "yes"

@@ -16,8 +16,8 @@ ENOUGH = 60  # frames to judge a tone by, the first few aside
 
 
 @pytest.fixture(scope="module")
-def fork(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkLab]:
-    with ForkLab(tmp_path_factory.mktemp("fork-control")) as one:
+def fork(tmp_path_factory: pytest.TempPathFactory, asterisk: str) -> Iterator[ForkLab]:
+    with ForkLab(tmp_path_factory.mktemp("fork-control"), asterisk) as one:
         yield one
 
 
@@ -106,15 +106,16 @@ def test_the_console_starts_lists_and_stops(fork: ForkLab) -> None:
     started = cli(f"audiofork start {channel} {fork.server.url('cli?token=s3cret')} D(in)")
     name = started.split()[1]
     fork.server.frames("cli", 20)
-    listed = cli(f"audiofork list {channel}")
-    assert name in listed
-    assert channel in listed
-    assert "in, up; frames captured in" in listed
-    assert "s3cret" not in listed
+    listed, shown = cli(f"audiofork list {channel}"), cli(f"audiofork show {channel}")
+    for words in (name, channel, " up ", " in "):
+        assert words in listed
+    for words in (name, f"Channel: {channel}", "State: up", "Direction: in"):
+        assert words in shown
+    assert "s3cret" not in listed + shown
     seen = fork.counters(name)
-    assert seen["sent"] >= 20
-    assert seen["captured_in"] - seen["sent"] in (0, 1)
-    assert (seen["captured_out"], seen["dropped_in"], seen["reconnects"]) == (0, 0, 0)
+    assert seen["Messages"] >= 20
+    assert seen["CapturedInMs"] - 20 * seen["Messages"] in (0, 20)
+    assert (seen["CapturedOutMs"], seen["DroppedInMs"], seen["Connections"]) == (0, 0, 1)
     assert "0 AudioFork(s)" in cli("audiofork list none")
     assert "1 AudioFork(s) stopped" in cli(f"audiofork stop {channel}")
     assert fork.server.closed(fork.server.find("cli")) == 1000
@@ -165,6 +166,9 @@ def test_a_fork_follows_its_channel_to_another_name(fork: ForkLab) -> None:
     fork.stop(taker.channel, AudioForkID=name)
     assert fork.server.closed(one) == 1000
     assert fork.ended(name).lost_s == 0
+    told = fork.told(name)
+    assert [event["Channel"] for event in told] == [ringing, ringing, taker.channel, taker.channel]
+    assert told[-1]["Uniqueid"] == taker.id != told[0]["Uniqueid"]
     fork.ami.action("Hangup", Channel=taker.channel)
 
 

@@ -9,12 +9,12 @@ import pytest
 from tests.e2e.fork_lab import FAR_HZ, LEVEL, MODULE, Call, ForkLab
 from tests.fakes.fork_server import RawServer, freezes, level, never_answers
 
-CYCLES, CALLS, AT_ONCE = 200, 40, 20
+CYCLES, CALLS, AT_ONCE, LOADS = 200, 40, 20, 10
 
 
 @pytest.fixture(scope="module")
-def fork(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkLab]:
-    with ForkLab(tmp_path_factory.mktemp("fork-life")) as one:
+def fork(tmp_path_factory: pytest.TempPathFactory, asterisk: str) -> Iterator[ForkLab]:
+    with ForkLab(tmp_path_factory.mktemp("fork-life"), asterisk) as one:
         yield one
 
 
@@ -149,6 +149,6 @@ def test_it_loads_and_unloads_again_and_again(fork: ForkLab) -> None:
     pbx = fork.lab.pbx
     unload_and_load(fork)
     before = pbx.threads(), pbx.fds()
-    for _ in range(10):
+    for _ in range(LOADS):
         unload_and_load(fork)
     as_before(fork, before)

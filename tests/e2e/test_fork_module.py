@@ -17,8 +17,8 @@ ENOUGH = 60  # frames to judge a tone by, the first few aside
 
 
 @pytest.fixture(scope="module")
-def fork(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkLab]:
-    with ForkLab(tmp_path_factory.mktemp("fork")) as one:
+def fork(tmp_path_factory: pytest.TempPathFactory, asterisk: str) -> Iterator[ForkLab]:
+    with ForkLab(tmp_path_factory.mktemp("fork"), asterisk) as one:
         for module in ("func_cut", "func_uri", "func_periodic_hook"):  # for option B
             one.lab.pbx.cli(f"module load {module}.so")
         yield one

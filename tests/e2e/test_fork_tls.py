@@ -12,8 +12,8 @@ from tests.fakes.fork_server import ForkServer, level
 
 
 @pytest.fixture(scope="module")
-def fork(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkLab]:
-    with ForkLab(tmp_path_factory.mktemp("fork-tls")) as one:
+def fork(tmp_path_factory: pytest.TempPathFactory, asterisk: str) -> Iterator[ForkLab]:
+    with ForkLab(tmp_path_factory.mktemp("fork-tls"), asterisk) as one:
         yield one
 
 

@@ -14,8 +14,9 @@ CALLS, AT_ONCE = 200, 25
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    with probing_stack(tmp_path_factory.mktemp("leaks"), DIALOG_MAX_CALLS=str(AT_ONCE)) as stack:
+def stack(tmp_path_factory: pytest.TempPathFactory, asterisk: str) -> Iterator[Stack]:
+    settings = {"DIALOG_MAX_CALLS": str(AT_ONCE)}
+    with probing_stack(tmp_path_factory.mktemp("leaks"), asterisk, **settings) as stack:
         yield stack
 
 

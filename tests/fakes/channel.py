@@ -7,12 +7,21 @@ next prompt, unless WAIT FOR DIGIT reads it (1000).
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable, Mapping
+from typing import Protocol
 
 from backend.errors import AsteriskError, Hangup
 from backend.ports import AmiReply
 from backend.protocol.agi import Reply
+
+
+class ForkModule(Protocol):
+    """fork_module.FakeModule."""
+
+    def play(self, arguments: str, timeout_s: float) -> tuple[str, int]:
+        """AudioForkPlay: AUDIOFORK_PLAY_STATUS and _MS."""
 
 
 class FakeChannel:
@@ -36,6 +45,8 @@ class FakeChannel:
         self._queue = 0
         self._finished = False
         self._status = ""
+        self.offsets: list[str] = []  # of the files played, ms; "" from the start
+        self.module: ForkModule | None = None
 
     # What the test does
 
@@ -86,7 +97,13 @@ class FakeChannel:
         self.poll_hangup()
         self.commands.append(command)
         if command == "CONTROL STREAM FILE":
+            self.offsets.append(str(args[6]) if len(args) > 6 else "")
             return self._play(str(args[0]), timeout_s)
+        if command == "EXEC" and args[0] == "AudioForkPlay":
+            return self._play_stream(str(args[1]), timeout_s)
+        if command == "GET FULL VARIABLE":
+            values = re.sub(r"\$\{(\w+)\}", lambda m: self.variables.get(m[1], ""), str(args[0]))
+            return Reply(200, "", "1", values)
         if command == "WAIT FOR DIGIT":
             with self._cond:
                 self._queue, found = max(self._queue - 1, 0), self._queue > 0
@@ -99,6 +116,17 @@ class FakeChannel:
         if command == "SET VARIABLE":
             self.variables[str(args[0])] = str(args[1])
             return Reply(200, "", "1")
+        return Reply(200, "", "0")
+
+    def _play_stream(self, arguments: str, timeout_s: float) -> Reply:
+        if self.module is None:
+            return Reply(200, "", "-2")
+        self.on_play()
+        status, played_ms = self.module.play(arguments, timeout_s)
+        self.poll_hangup()
+        self.variables["AUDIOFORK_PLAY_STATUS"] = status
+        self.variables["AUDIOFORK_PLAY_MS"] = str(played_ms)
+        self.at_end()
         return Reply(200, "", "0")
 
     def _play(self, sound: str, timeout_s: float) -> Reply:

@@ -9,16 +9,19 @@ import array
 import base64
 import contextlib
 import hashlib
+import json
 import math
 import os
 import select
 import socket
 import ssl
+import struct
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
+from typing import Any, Self
 
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.server import Server, ServerConnection, serve
@@ -36,6 +39,8 @@ class Received:
     path: str
     texts: list[str] = field(default_factory=list)
     frames: list[bytes] = field(default_factory=list)
+    messages: list[str | bytes] = field(default_factory=list)
+    """Texts and frames in the order of their coming."""
     times: list[float] = field(default_factory=list)
     code: int | None = None
     """The close code; None while it is open, 1006 when it broke."""
@@ -144,6 +149,7 @@ class ForkServer:
 
 def keep(one: Received, message: str | bytes) -> None:
     """Put a message where it belongs."""
+    one.messages.append(message)
     if isinstance(message, str):
         one.texts.append(message)
     else:
@@ -151,13 +157,37 @@ def keep(one: Received, message: str | bytes) -> None:
         one.times.append(time.monotonic())
 
 
+# -- what is told in JSON
+
+
+def told(messages: Sequence[str | bytes], message_ms: int = 20) -> list[dict[str, Any]]:
+    """The JSON messages of one connection; each `at_ms` must be what a receiver counts."""
+    place: int | None = None
+    found = []
+    for message in messages:
+        if isinstance(message, bytes):
+            assert place is not None, "audio before start"
+            place += message_ms
+            continue
+        row: dict[str, Any] = json.loads(message)
+        if row["type"] == "start":
+            assert place is None
+            place = row["at_ms"]
+        assert row.get("at_ms", place) == place, row
+        if row["type"] == "dropped":
+            assert place is not None
+            place += row["ms"]
+        found.append(row)
+    return found
+
+
 # -- what is in the audio
 
 
-def level(frames: list[bytes], hz: int) -> float:
+def level(frames: list[bytes], hz: int, rate_hz: int = 8000) -> float:
     """The amplitude of the tone of HZ in these frames, as `lab_sound.tone` counts it."""
     samples = array.array("h", b"".join(frames))
-    turn = 2 * math.pi * hz / 8000
+    turn = 2 * math.pi * hz / rate_hz
     real = sum(sample * math.cos(turn * index) for index, sample in enumerate(samples))
     imaginary = sum(sample * math.sin(turn * index) for index, sample in enumerate(samples))
     return 2 * math.hypot(real, imaginary) / max(1, len(samples))
@@ -185,7 +215,7 @@ class RawServer:
         self._acceptor = threading.Thread(target=self._accept, name="raw-acceptor")
         self._acceptor.start()
 
-    def __enter__(self) -> RawServer:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -259,6 +289,31 @@ def drain(connection: socket.socket) -> int:
     return total
 
 
+def messages_of(wire: bytes | bytearray) -> list[str | bytes]:
+    """The whole messages in what a client has sent after its request (RFC 6455, 5.2)."""
+    found: list[str | bytes] = []
+    at = 0
+    while at + 2 <= len(wire):
+        kind, size = wire[at] & 15, wire[at + 1] & 127
+        at += 2
+        if size == 126:
+            size, at = int.from_bytes(wire[at : at + 2], "big"), at + 2
+        mask, at = wire[at : at + 4], at + 4 + size
+        if at > len(wire):
+            break
+        key = int.from_bytes((mask * (size // 4 + 1))[:size], "big")
+        clear = (int.from_bytes(wire[at - size : at], "big") ^ key).to_bytes(size, "big")
+        if kind < 8:
+            found.append(clear.decode() if kind == 1 else clear)
+    return found
+
+
+def take(connection: socket.socket, into: bytearray) -> None:
+    """Take all until the client has gone."""
+    while part := connection.recv(65536):
+        into.extend(part)
+
+
 def never_answers(connection: socket.socket) -> None:
     """Accepts the connection and not the WebSocket."""
     until_closed(connection)
@@ -284,6 +339,37 @@ def speaks_garbage(connection: socket.socket) -> None:
     """Is no HTTP server at all."""
     connection.sendall(os.urandom(4000))
     until_closed(connection)
+
+
+def dribbles(connection: socket.socket, pause_s: float = 0.02) -> None:
+    """Answers byte by byte, and never comes to an end."""
+    read_request(connection)
+    answer = b"HTTP/1.1 101 Switching Protocols\r\n" + b"X-More: of this\r\n" * 1000
+    for byte in answer:
+        connection.sendall(bytes([byte]))
+        time.sleep(pause_s)
+
+
+def resets(connection: socket.socket, after_s: float = 0.5) -> None:
+    """Accepts, takes some audio, then breaks off as a crashed machine does: RST."""
+    shake_hands(connection)
+    until = time.monotonic() + after_s
+    while time.monotonic() < until and connection.recv(65536):
+        pass
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+def says(connection: socket.socket, kind: int, payload: bytes, *, final: bool = True) -> None:
+    """Send a frame, unmasked as a server's are. kind: 1 text, 2 binary, 9 ping, 0 more of it."""
+    size = len(payload)
+    head = bytes([kind | (128 if final else 0)])
+    if size < 126:
+        head += bytes([size])
+    elif size < 65536:
+        head += bytes([126]) + size.to_bytes(2, "big")
+    else:
+        head += bytes([127]) + size.to_bytes(8, "big")
+    connection.sendall(head + payload)
 
 
 def sends_bad_frames(connection: socket.socket) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from backend.model import Word
 from backend.ports import (
@@ -148,9 +148,10 @@ class FakeSynthesizer:
         self.gate = threading.Event()
         self.gate.set()
 
-    def synthesize(self, text: str, *, language: str, timeout_s: float) -> bytes:
+    def stream(self, text: str, *, language: str, timeout_s: float) -> Iterator[bytes]:
         self.texts.append(text)
         assert self.gate.wait(10)
         if self.error:
             raise self.error
-        return spoken(len(text), 50)
+        for _ in range(5):
+            yield spoken(len(text), 10)

@@ -21,11 +21,14 @@
 #include "fork_url.h"
 
 /*! \brief Cells to frames: a mixer behind a handle. */
-void *mixer_new(int read, int write, int read_gain, int write_gain)
+void *mixer_new(int read, int write, int read_gain, int write_gain, int stereo,
+	unsigned int rate_hz)
 {
+	const struct fork_shape shape = { .read = read, .write = write, .stereo = stereo,
+		.rate_hz = rate_hz, .read_gain = read_gain, .write_gain = write_gain };
 	struct fork_mixer *m = malloc(sizeof(*m));
 
-	fork_mixer_init(m, read, write, read_gain, write_gain);
+	fork_mixer_init(m, &shape);
 	return m;
 }
 
@@ -86,16 +89,20 @@ int url_allowed(const char *entry, const char *text)
 /*! \brief All fields, one `name=value` a line, or "!why". */
 void options_show(const char *text, int inverted, char *out, size_t size)
 {
-	static const char *const directions[] = { "read", "write", "both" };
+	static const char *const directions[] = { "read", "write", "both", "stereo" };
 	struct fork_options o;
 	char why[160];
+	int used;
 
 	if (fork_options_parse(&o, text, inverted, why, sizeof(why))) {
 		snprintf(out, size, "!%s", why);
 		return;
 	}
-	snprintf(out, size, "direction=%s\nb=%d\np=%d\nP=%d\nB=%u\nv=%d\nV=%d\ni=%s\ntls=%d\ncert=%s\n"
-		"key=%s\nca=%s\nR=%d\nr=%d", directions[o.direction], o.bridged_only, o.beep_start,
+	used = snprintf(out, size, "direction=%s\nb=%d\np=%d\nP=%d\nB=%u\nv=%d\nV=%d\ni=%s\ntls=%d\ncert=%s\n"
+		"key=%s\nca=%s\nR=%d\nr=%d\nj=%d\nm=%u\nf=%u\nx=", directions[o.direction], o.bridged_only, o.beep_start,
 		o.beep_stop, o.beep_s, o.read_gain, o.write_gain, o.id_variable, o.tls, o.tls_cert,
-		o.tls_key, o.tls_ca, o.reconnect_s, o.reconnect_attempts);
+		o.tls_key, o.tls_ca, o.reconnect_s, o.reconnect_attempts, o.json, o.message_ms, o.rate_hz);
+	for (unsigned int i = 0; i < o.variables; i++) {
+		used += snprintf(out + used, size - (size_t) used, i ? "&%s" : "%s", o.variable[i]);
+	}
 }

@@ -17,8 +17,8 @@ def watch(call: Call, marks: Marks) -> None:
 
     Instance attributes over the methods: the code that is measured is the product's own.
     """
-    playback, ear = call._playback, call._ear
-    stop, answered, changed = playback.stop, playback._stop_answered, ear._voice_changed
+    speaker, files, ear = call._speaker, call._speaker._files, call._ear
+    stop, answered, changed = speaker.stop, files._stop_answered, ear._voice_changed
 
     def marked_stop() -> bool:
         marks.mark("voice")
@@ -37,8 +37,8 @@ def watch(call: Call, marks: Marks) -> None:
             marks["voice_ended"] = time.time()
         changed(speaking, **how)
 
-    playback.__dict__["stop"] = marked_stop
-    playback.__dict__["_stop_answered"] = marked_answer
+    speaker.__dict__["stop"] = marked_stop
+    files.__dict__["_stop_answered"] = marked_answer
     ear.__dict__["_voice_changed"] = marked_change
 
 

@@ -1,6 +1,10 @@
 """Scenarios for the end-to-end tests and the benchmark."""
 
+import threading
+import time
+
 from backend import Call, Sound, scenario
+from backend.ws_connection import Connection
 
 
 @scenario("quick")
@@ -65,3 +69,42 @@ def line(call: Call) -> dict[str, object]:
     call.speak("Two.")
     call.log("line", value=value)
     return {"value": value, "nothing": call.get_variable("NOT_SET"), "path": recording.path}
+
+
+@scenario("own-tone")
+def own_tone(call: Call) -> dict[str, object]:
+    """As ``tone``, of the backend's own files; the short one at 48 kHz."""
+    call.answer()
+    heard = call.hear(Sound("own/long-tone"), timeout_s=10)
+    after = call.speak(Sound("own/short-tone"))
+    assert heard.prompt is not None
+    return {
+        "text": heard.text,
+        "prompt": heard.prompt.end,
+        "prompt_ms": heard.prompt.end_ms,
+        "after": after.end,
+        "after_ms": after.end_ms,
+    }
+
+
+@scenario("long-text")
+def long_text(call: Call) -> None:
+    """A text that takes far longer to synthesise than to begin to say."""
+    call.answer()
+    call.log("long-text", began=time.time())
+    call.speak(" ".join(f"This is sentence number {n} of a very long story." for n in range(120)))
+
+
+@scenario("cut")
+def cut(call: Call) -> dict[str, object]:
+    """The fork's connection breaks a second into a tone, and a second into a text."""
+    call.answer()
+    ends = []
+    for prompt in (Sound("own/tone-5s"), "One two three four five six seven eight nine ten. " * 3):
+        link = call._speaker._stream.link()
+        if isinstance(link, Connection) and link._transport is not None:
+            threading.Timer(1.0, link.run, (link._transport.abort,)).start()
+        played = call.speak(prompt)
+        ends.append([played.end, played.end_ms])
+        call.wait(1.0)
+    return {"ends": ends}
