@@ -233,7 +233,7 @@ def plain_table(found: Plain, load: Load) -> Table:
     add("dialplan plays a tone, no fork (before)", found.before)
     add("the same, with AudioFork of the caller's voice", found.with_fork)
     add("the same, no fork (after)", found.after)
-    add("the talk: fork, AGI, CONTROL STREAM FILE, AMI", load.fifty[pbx])
+    add("the talk: fork, AGI, a tone streamed by the backend, AMI", load.fifty[pbx])
     table.notes = [
         f"A frame sink alone (no voice detection) for these forks: {found.sink:.1f} % of a core, "
         f"{found.frame_us:.0f} µs per frame of 20 ms. The voice worker with voice detection and "

@@ -21,7 +21,7 @@ sys.path[0:1] = [str(ROOT), str(ROOT / "asterisk" / "lab")]
 
 from stack import Stack  # noqa: E402
 
-from tests.bench import frames, latency, load, meters, store, talks  # noqa: E402
+from tests.bench import frames, latency, load, meters, speaking, store, talks  # noqa: E402
 from tests.bench.figures import Table  # noqa: E402
 
 DOCUMENT = ROOT / "docs" / "benchmarks.md"
@@ -36,6 +36,9 @@ class Plan:
         self.dials = 10 if quick else 60
         self.alone = 5 if quick else 40
         self.rounds = 1 if quick else 3
+        self.files = 3 if quick else 10
+        self.spoken = 5 if quick else 20
+        self.spoken_rounds = 1 if quick else 2
         self.window_s = 4.0 if quick else 20.0
         self.idle_s = 3.0 if quick else 10.0
         self.plain_s = 2.0 if quick else 8.0
@@ -63,6 +66,7 @@ class Run:
         stack, plan = self._stack, self._plan
         self.say("warming up")
         talks.barge_ins(stack, self._who, 3, 1)
+        speaking.first_sounds(stack, 1, 1)
         self.say("idle")
         self._who = meters.groups(stack)
         self._load.idle = meters.over(self._who, plan.idle_s)
@@ -71,10 +75,15 @@ class Run:
         idle = latency.dial(stack, plan.dials)
         self.say(f"{plan.alone} barge-ins, one at a time")
         one = self._barge_ins(1, plan.alone)
+        files = self._barge_ins(1, plan.files, "bench-barge-file")
         self.say(f"{plan.rounds} × {CALLS} barge-ins at once")
         before = meters.Snapshot.take(self._who)
         fifty = self._barge_ins(CALLS, plan.rounds)
         recogniser_ms = self._speech_ms(before) / (CALLS * plan.rounds)
+        self.say(f"{plan.spoken} synthesised prompts, one at a time")
+        spoken = self._first_sounds(1, plan.spoken)
+        self.say(f"{plan.spoken_rounds} × {CALLS} synthesised prompts at once")
+        spoken_by_fifty = self._first_sounds(CALLS, plan.spoken_rounds)
         self.say("one talk")
         with talks.steady(stack, 1):
             self._load.one = meters.over(self._who, plan.window_s)
@@ -90,7 +99,8 @@ class Run:
         delays = self._articles()
         self.tables = [
             latency.dial_table(idle, busy),
-            *latency.barge_in_tables(one, fifty, recogniser_ms),
+            *latency.barge_in_tables(one, fifty, files, recogniser_ms),
+            speaking.first_sound_table(spoken, spoken_by_fifty),
             load.cpu_table(self._load),
             load.plain_table(plain, self._load),
             self._frames(plain.received),
@@ -100,8 +110,15 @@ class Run:
         ]
         self.say("done")
 
-    def _barge_ins(self, at_once: int, rounds: int) -> list[talks.Round]:
-        found, failed = talks.barge_ins(self._stack, self._who, at_once, rounds)
+    def _barge_ins(
+        self, at_once: int, rounds: int, scenario: str = "bench-barge"
+    ) -> list[talks.Round]:
+        found, failed = talks.barge_ins(self._stack, self._who, at_once, rounds, scenario)
+        self.failures += failed
+        return found
+
+    def _first_sounds(self, at_once: int, rounds: int) -> list[speaking.FirstSound]:
+        found, failed = speaking.first_sounds(self._stack, at_once, rounds)
         self.failures += failed
         return found
 

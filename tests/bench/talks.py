@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -77,8 +78,8 @@ class BargeIn:
     wire_cut: float
     wire_next: float
     detected: float  # speech's first packet on the wire → voice decided
-    stop_answered: float  # voice decided → Asterisk has answered ControlPlayback
-    ran_on: float  # voice decided → the prompt's last sample
+    cleared: float  # voice decided → `clear` is written to the fork; nan: played from a file
+    ran_on: float  # `clear` is written → the prompt's last sample
     silence: float  # speech's last sample → the end was decided (end_silence_ms and what is added)
     recognised: float  # the end was decided → hear() returns with the text
     started: float  # hear() returns → the next prompt's first sample
@@ -89,6 +90,7 @@ def barge_in(stack: Stack, phone: str, result: Mapping[str, Any], cut: Cut) -> B
     said = spans(read(stack.lab.said(phone)), gap_ms=300)
     heard = spans(read(stack.lab.heard(phone)), gap_ms=200)
     marks = result["marks"]
+    cleared_at = marks.get("cleared", math.nan)
     ms = 1000.0
     return BargeIn(
         tape_cut=heard[0].end_ms - said[0].start_ms,
@@ -96,8 +98,8 @@ def barge_in(stack: Stack, phone: str, result: Mapping[str, Any], cut: Cut) -> B
         wire_cut=(cut.prompt_ended_at - cut.speech_at) * ms,
         wire_next=(cut.next_prompt_at - cut.speech_ended_at) * ms,
         detected=(marks["voice"] - cut.speech_packet_at) * ms,
-        stop_answered=(marks["stop_answered"] - marks["stop_sent"]) * ms,
-        ran_on=(cut.prompt_ended_at - marks["voice"]) * ms,
+        cleared=(cleared_at - marks["voice"]) * ms,
+        ran_on=(cut.prompt_ended_at - cleared_at) * ms,
         silence=(marks["voice_ended"] - cut.speech_ended_at) * ms,
         recognised=(marks["heard"] - marks["voice_ended"]) * ms,
         started=(cut.next_prompt_at - marks["heard"]) * ms,
@@ -114,8 +116,38 @@ class Round:
     others: float
 
 
+@dataclass(frozen=True)
+class Ended:
+    """A call that is over: its task, and the port our PBX received its audio on."""
+
+    phone: str
+    task: Mapping[str, Any]
+    rtp_port: int | None
+
+    @property
+    def result(self) -> Mapping[str, Any]:
+        return self.task["result"] or {}
+
+    def __str__(self) -> str:
+        return f"{self.phone}: {self.task['state']} {self.task['reason']} {self.result}"
+
+
+def call_all(
+    stack: Stack, wire: Wire, code: str, scenario: str, at_once: int, between_s: float = 0.0
+) -> list[Ended]:
+    """AT_ONCE calls to subscribers of this behaviour, all seen on the wire to their end."""
+    tasks: dict[str, str] = {}
+    for phone in (number(code) for _ in range(at_once)):
+        tasks[phone] = stack.originate(phone, scenario=scenario)["id"]
+        time.sleep(between_s)
+    ended = {phone: stack.ended(task, 60) for phone, task in tasks.items()}
+    time.sleep(0.05)
+    ports = {phone: invite.rtp_port for phone, invite in wire.invites().items()}
+    return [Ended(phone, task, ports.get(phone)) for phone, task in ended.items()]
+
+
 def barge_ins(
-    stack: Stack, who: meters.Groups, at_once: int, rounds: int
+    stack: Stack, who: meters.Groups, at_once: int, rounds: int, scenario: str = "bench-barge"
 ) -> tuple[list[Round], list[str]]:
     """ROUNDS times AT_ONCE calls; and what went wrong in those that are not measured."""
     found: list[Round] = []
@@ -124,19 +156,14 @@ def barge_ins(
         calls: list[BargeIn] = []
         with Wire(stack.lab.ports, rtp=True) as wire:
             before = meters.Snapshot.take(who)
-            phones = [number("102") for _ in range(at_once)]
-            tasks = [stack.originate(phone, scenario="bench-barge")["id"] for phone in phones]
-            ended = [stack.ended(task, 60) for task in tasks]
+            ended = call_all(stack, wire, "102", scenario, at_once)
             used = meters.Snapshot.take(who).percent_since(before)
-            time.sleep(0.05)
-            invites = wire.invites()
-            for phone, task in zip(phones, ended, strict=True):
-                cut = wire.cut(invites[phone].rtp_port) if phone in invites else None
-                result = task["result"] or {}
-                if cut is None or result.get("end") != "interrupted":
-                    failed.append(f"{phone}: {task['state']} {task['reason']} {result}")
+            for call in ended:
+                cut = wire.cut(call.rtp_port) if call.rtp_port is not None else None
+                if cut is None or call.result.get("end") != "interrupted":
+                    failed.append(str(call))
                 else:
-                    calls.append(barge_in(stack, phone, result, cut))
+                    calls.append(barge_in(stack, call.phone, call.result, cut))
             if lost := wire.lost():
                 failed.append(f"the sniffer lost {lost} packets")
         found.append(Round(calls, sum(used.values()), used[meters.OTHERS]))

@@ -110,14 +110,21 @@ class Wire:
         return None
 
     def cut(self, rtp_port: int) -> Cut | None:
-        """The barge-in of the call whose audio our PBX receives on ``rtp_port``."""
+        """The barge-in of the call whose audio our PBX receives on ``rtp_port``. None: it was
+        not one utterance over one prompt, both without a gap, and a second prompt."""
         speech = list(self._loud("target", rtp_port))
         tone = list(self._loud("source", rtp_port))
         said = next(_stretches(speech, 0.3), None)
         heard = list(_stretches(tone, 0.2))
-        if said is None or len(heard) < 2:
+        if said is None or len(heard) != 2:
             return None
         return Cut(said[0], said[2], heard[0][1], said[1], heard[1][0])
+
+    def first_played(self, rtp_port: int, since: float) -> float | None:
+        """When our PBX first sent audio in that call, at ``since`` or later: it sends only what is
+        played, silence of its own never."""
+        sent = (packet.at for packet in self._packets if packet.source == rtp_port)
+        return next((at for at in sent if at >= since), None)
 
     def _loud(self, side: str, port: int) -> Iterator[tuple[float, float, float]]:
         """(first loud sample, end of the last, packet) of each packet with sound."""

@@ -3,6 +3,7 @@
 import time
 
 from backend import Call, Sound, scenario
+from backend.protocol import fork
 
 
 class Marks(dict[str, float]):
@@ -13,24 +14,22 @@ class Marks(dict[str, float]):
 
 
 def watch(call: Call, marks: Marks) -> None:
-    """Note when voice was decided and ended, when the stop was sent and when it was answered.
+    """Note when voice was decided and ended, and when `clear` was written to the fork.
 
     Instance attributes over the methods: the code that is measured is the product's own.
     """
-    speaker, files, ear = call._speaker, call._speaker._files, call._ear
-    stop, answered, changed = speaker.stop, files._stop_answered, ear._voice_changed
+    speaker, ear, link = call._speaker, call._ear, call._speaker._stream.link()
+    assert link is not None, "no fork that takes audio"
+    stop, changed, send = speaker.stop, ear._voice_changed, link.send
 
     def marked_stop() -> bool:
         marks.mark("voice")
-        now = time.time()
-        if not stop():
-            return False
-        marks.setdefault("stop_sent", now)
-        return True
+        return stop()
 
-    def marked_answer(reply: object) -> None:
-        marks.mark("stop_answered")
-        answered(reply)  # type: ignore[arg-type]
+    def marked_send(*items: fork.ToModule | bytes) -> None:
+        send(*items)
+        if any(isinstance(item, fork.Clear) for item in items):
+            marks.mark("cleared")
 
     def marked_change(speaking: bool, **how: bool) -> None:
         if not speaking:
@@ -38,32 +37,54 @@ def watch(call: Call, marks: Marks) -> None:
         changed(speaking, **how)
 
     speaker.__dict__["stop"] = marked_stop
-    files.__dict__["_stop_answered"] = marked_answer
     ear.__dict__["_voice_changed"] = marked_change
+    link.__dict__["send"] = marked_send
 
 
-def tones(call: Call) -> str:
-    return call.get_variable("LAB_TONES") or ""
-
-
-@scenario("bench-barge")
-def barge(call: Call) -> dict[str, object]:
+def spoken_over(call: Call, folder: str) -> dict[str, object]:
     """A tone without a gap that the subscriber speaks over; then a short one."""
     marks = Marks()
     watch(call, marks)
     call.answer()
-    folder = tones(call)
-    heard = call.hear(Sound(f"{folder}/long-tone"), timeout_s=10)
+    heard = call.hear(Sound(f"{folder}long-tone"), timeout_s=10)
     marks.mark("heard")
-    call.speak(Sound(f"{folder}/bip"))
+    call.speak(Sound(f"{folder}bip"))
     assert heard.prompt is not None
     return {"end": heard.prompt.end, "text": heard.text, "marks": marks}
+
+
+@scenario("bench-barge")
+def barge(call: Call) -> dict[str, object]:
+    """The tones are the backend's own, so they are streamed."""
+    return spoken_over(call, "")
+
+
+@scenario("bench-barge-file")
+def barge_file(call: Call) -> dict[str, object]:
+    """Asterisk plays them: it alone has sounds with an absolute name."""
+    return spoken_over(call, f"{call.get_variable('LAB_TONES')}/")
+
+
+@scenario("bench-speak")
+def speak(call: Call) -> dict[str, object]:
+    """A text that nobody spoke before, then the same from the cache."""
+    marks = Marks()
+    text = f"Your number is {call.called[3:]}."
+    call.answer()
+    marks.mark("speak")
+    # What speak() does first; from then on the text is in the making, and it joins that.
+    audio = call._prompts.text(text, call.language).audio()
+    assert audio is not None
+    audio.subscribe(lambda: marks.mark("made"))
+    call.speak(text)
+    marks.mark("again")
+    call.speak(text)
+    return {"marks": marks}
 
 
 @scenario("bench-steady")
 def steady(call: Call) -> None:
     """A tone in a loop while recognition listens, until the subscriber hangs up."""
     call.answer()
-    folder = tones(call)
     while True:
-        call.hear(Sound(f"{folder}/long-tone"), timeout_s=0.02)
+        call.hear(Sound("long-tone"), timeout_s=0.02)
