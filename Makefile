@@ -1,6 +1,6 @@
 # Everything sets itself up: system packages (as root or with sudo), a venv in .venv, the lab.
 #   make demo [ANSWER=yes|no|over|silence|busy|noanswer|reject|hangup|keys]
-#   make test · make lint · make serve · make bench · make soak · make fuzz [RUNS=10000000]
+#   make test · make lint · make serve · make bench · make soak · make sanitize · make fuzz [RUNS=10000000]
 # ASTERISK_DIALOG_LAB=22 make …  Asterisk 22 instead of 16; test and lint: 22 alone instead of both
 PYTHON ?= python3
 VENV   := .venv
@@ -12,7 +12,7 @@ TESTS  ?= tests
 RUNS   ?= 10000000
 LABS   := $(or $(ASTERISK_DIALOG_LAB),all)
 
-.PHONY: demo test lint serve bench soak fuzz setup lab labs clean
+.PHONY: demo test lint serve bench soak sanitize fuzz setup lab labs clean
 
 demo: setup lab
 	$(SUDO) $(PY) asterisk/lab/demo.py --answer $(ANSWER)
@@ -34,8 +34,13 @@ lint: setup
 bench: setup lab
 	$(SUDO) $(PY) tests/bench/run.py $(BENCH)
 
-soak: setup lab
-	$(SUDO) $(PY) -m pytest tests/soak
+soak: setup labs
+	$(SUDO) $(PY) -m pytest -rP --show-capture=stdout tests/soak
+
+# The module under AddressSanitizer and UndefinedBehaviorSanitizer: its tests with real calls, and the soak.
+sanitize: setup
+	$(SUDO) ASTERISK_DIALOG_SANITIZE=1 $(PY) -m pytest $(wildcard tests/e2e/test_fork_*.py) \
+		tests/e2e/test_keys.py tests/e2e/test_streaming.py tests/soak
 
 fuzz:
 	tests/fuzz/run.sh $(RUNS)

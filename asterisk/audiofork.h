@@ -15,7 +15,8 @@
  * audiofork_start.c    a request checked, turned into what the link needs, and started
  * audiofork_capture.c  forks: hook, datastore, beginning and end
  * audiofork_registry.c those that there are: found, stopped, summed up
- * audiofork_keys.c     DTMF_GUARD(): keys seen, blocked, kept
+ * audiofork_keys.c     guards: keys seen, blocked, kept (audiofork_guard.h)
+ * func_dtmf_guard.c    the dialplan function DTMF_GUARD()
  * audiofork_post.c     the post command
  * audiofork_events.c   AMI events, counters
  * audiofork_manage.c   AMI actions

@@ -24,7 +24,7 @@
  * seconds, and a thread that spins.
  */
 
-#include "audiofork.h"
+#include "audiofork_guard.h"
 
 #include <stdatomic.h>
 #include <time.h>
@@ -34,11 +34,7 @@
 #include "asterisk/framehook.h"
 #include "asterisk/logger.h"
 #include "asterisk/module.h"
-#include "asterisk/pbx.h"
-#include "asterisk/strings.h"
 #include "asterisk/utils.h"
-
-#include "fork_keys.h"
 
 #define UNLOAD_WAIT_MS 5000
 /*!
@@ -46,21 +42,6 @@
  * the next hop; less than the 90 ms for which its timer moves a channel without traffic.
  */
 #define RELEASE_GAP_MS 70
-
-/*!
- * \brief The guard of a channel.
- *
- * References: the datastore's, the registry's, and one of each framehook (a new one may be
- * attached before the core has taken off the last).
- *
- * Order of locks: channel, then the guard's own. The channel's lock guards all but `channel`.
- */
-struct keys_guard {
-	struct fork_keys keys;
-	int hook;                       /*!< the framehook's id, -1: none */
-	unsigned int watchers;          /*!< forks that want to be told */
-	char channel[AST_CHANNEL_NAME]; /*!< guarded by the guard's lock */
-};
 
 static const char seen[] = "DTMF_GUARD";
 static struct ao2_container *registry;
@@ -162,7 +143,7 @@ static int can_take_key(struct ast_channel *chan)
  * Before all that is in the queue: keys in it have come later. Without a beginning of its own:
  * the core plays it back, with its length, for readers that want to see it begin.
  */
-static void release_key(struct keys_guard *guard, struct ast_channel *chan)
+void audiofork_guard_release(struct keys_guard *guard, struct ast_channel *chan)
 {
 	struct fork_key_end ended = { .verdict = FORK_KEY_RELEASED };
 	struct ast_frame frame = { .frametype = AST_FRAME_DTMF_END, .src = seen };
@@ -182,7 +163,7 @@ static void release_key(struct keys_guard *guard, struct ast_channel *chan)
 }
 
 /*! \brief Take the framehook off when it has nothing left to do. */
-static void rest(struct keys_guard *guard, struct ast_channel *chan)
+void audiofork_guard_rest(struct keys_guard *guard, struct ast_channel *chan)
 {
 	if (guard->hook >= 0 && !guard->watchers && fork_keys_idle(&guard->keys)) {
 		ast_framehook_detach(chan, guard->hook);
@@ -206,11 +187,11 @@ static struct ast_frame *on_event(struct ast_channel *chan, struct ast_frame *fr
 	}
 	if (event == AST_FRAMEHOOK_EVENT_READ && is_key(frame)) {
 		judge(guard, chan, frame);
-		rest(guard, chan);
+		audiofork_guard_rest(guard, chan);
 	} else if (guard->keys.count) {
 		/* Not together with a key: the core has yet to note that one. */
-		release_key(guard, chan);
-		rest(guard, chan);
+		audiofork_guard_release(guard, chan);
+		audiofork_guard_rest(guard, chan);
 	}
 	return frame;
 }
@@ -230,7 +211,7 @@ static void hook_destroy(void *data)
 
 static const struct ast_datastore_info datastore_info;
 
-static struct keys_guard *find_guard(struct ast_channel *chan)
+struct keys_guard *audiofork_guard_find(struct ast_channel *chan)
 {
 	struct ast_datastore *datastore = ast_channel_datastore_find(chan, &datastore_info, NULL);
 
@@ -257,8 +238,6 @@ static void rename_guard(struct keys_guard *guard, struct ast_channel *chan)
 	ao2_unlock(guard);
 }
 
-static int attach_hook(struct keys_guard *guard, struct ast_channel *chan);
-
 /*!
  * \brief The guard comes from old_chan to new_chan, its framehook will follow.
  *
@@ -269,7 +248,7 @@ static int attach_hook(struct keys_guard *guard, struct ast_channel *chan);
 static void datastore_moved(void *data, struct ast_channel *old_chan, struct ast_channel *new_chan)
 {
 	struct keys_guard *guard = data;
-	struct keys_guard *host = find_guard(new_chan);
+	struct keys_guard *host = audiofork_guard_find(new_chan);
 
 	rename_guard(guard, new_chan);
 	if (host && host != guard) {
@@ -278,7 +257,7 @@ static void datastore_moved(void *data, struct ast_channel *old_chan, struct ast
 			host->keys = guard->keys;
 		}
 		if (guard->hook >= 0) {
-			attach_hook(host, new_chan);
+			audiofork_guard_attach(host, new_chan);
 		}
 		memset(&guard->keys, 0, sizeof(guard->keys));
 		guard->watchers = 0;
@@ -310,7 +289,7 @@ static const struct ast_datastore_info datastore_info = {
 /* ---- a guard comes and goes; the channel is locked ---- */
 
 /*! \brief See to it that the guard sees the keys. \retval -1 it cannot be */
-static int attach_hook(struct keys_guard *guard, struct ast_channel *chan)
+int audiofork_guard_attach(struct keys_guard *guard, struct ast_channel *chan)
 {
 	struct ast_framehook_interface interface = {
 		.version = AST_FRAMEHOOK_INTERFACE_VERSION,
@@ -343,9 +322,9 @@ static void guard_destroy(void *obj)
 }
 
 /*! \return the channel's guard, a new one if need be; no reference: the channel is locked */
-static struct keys_guard *guard_of(struct ast_channel *chan)
+struct keys_guard *audiofork_guard_of(struct ast_channel *chan)
 {
-	struct keys_guard *guard = find_guard(chan);
+	struct keys_guard *guard = audiofork_guard_find(chan);
 	struct ast_datastore *datastore;
 
 	if (guard || atomic_load(&unloading)) {
@@ -376,8 +355,8 @@ int audiofork_keys_watch(struct ast_channel *chan)
 	int res = -1;
 
 	ast_channel_lock(chan);
-	guard = guard_of(chan);
-	if (guard && !attach_hook(guard, chan)) {
+	guard = audiofork_guard_of(chan);
+	if (guard && !audiofork_guard_attach(guard, chan)) {
 		guard->watchers++;
 		res = 0;
 	}
@@ -390,170 +369,13 @@ void audiofork_keys_unwatch(struct ast_channel *chan)
 	struct keys_guard *guard;
 
 	ast_channel_lock(chan);
-	guard = find_guard(chan);
+	guard = audiofork_guard_find(chan);
 	if (guard && guard->watchers) {
 		guard->watchers--;
-		rest(guard, chan);
+		audiofork_guard_rest(guard, chan);
 	}
 	ast_channel_unlock(chan);
 }
-
-/* ---- DTMF_GUARD() ---- */
-
-/*! \brief Change the mode; the channel is locked. \retval -1 it stays */
-static int set_mode(struct ast_channel *chan, const char *value)
-{
-	struct keys_guard *guard = find_guard(chan);
-	enum fork_keys_mode mode;
-	uint16_t stopped;
-
-	if (fork_keys_mode_parse(value, &mode, &stopped)) {
-		ast_log(LOG_WARNING, "DTMF_GUARD(mode) on %s: '%s' is none of block, buffer, pass, off, "
-			"block(0-9)\n", ast_channel_name(chan), value);
-		return -1;
-	}
-	if (!guard && mode == FORK_KEYS_OFF) {
-		return 0;
-	}
-	if (!(guard = guard_of(chan)) || (mode != FORK_KEYS_OFF && attach_hook(guard, chan))) {
-		ast_log(LOG_WARNING, "DTMF_GUARD(mode) on %s: not set: no memory, or the channel is being "
-			"hung up, or the module unloaded\n", ast_channel_name(chan));
-		return -1;
-	}
-	fork_keys_set(&guard->keys, mode, stopped);
-	return 0;
-}
-
-static int set_release(struct ast_channel *chan, const char *value)
-{
-	struct keys_guard *guard = find_guard(chan);
-	unsigned int count = FORK_KEYS_MAX;
-
-	if (strcasecmp(value, "all") && (strspn(value, "0123456789") != strlen(value)
-		|| sscanf(value, "%9u", &count) != 1)) {
-		ast_log(LOG_WARNING, "DTMF_GUARD(release) on %s: a number of keys, or all, is wanted, not "
-			"'%s'\n", ast_channel_name(chan), value);
-		return -1;
-	}
-	if (guard) {
-		fork_keys_release(&guard->keys, count);
-	}
-	return 0;
-}
-
-static int set_locked(struct ast_channel *chan, const char *what, const char *value)
-{
-	if (!strcasecmp(what, "mode")) {
-		return set_mode(chan, value);
-	}
-	if (!strcasecmp(what, "release")) {
-		return set_release(chan, value);
-	}
-	ast_log(LOG_WARNING, "DTMF_GUARD(%s) cannot be set: only mode and release can\n", what);
-	return -1;
-}
-
-/*! \brief Set(DTMF_GUARD(mode)=…), Set(DTMF_GUARD(release)=…); from any thread */
-static int guard_write(struct ast_channel *chan, const char *function, char *what,
-	const char *value)
-{
-	struct keys_guard *guard;
-	int res;
-
-	if (!chan) {
-		ast_log(LOG_WARNING, "DTMF_GUARD wants a channel\n");
-		return -1;
-	}
-	ast_channel_lock(chan);
-	res = set_locked(chan, S_OR(what, ""), ast_skip_blanks(value));
-	if (!res && (guard = find_guard(chan))) {
-		if (guard->hook >= 0) {
-			release_key(guard, chan);
-		}
-		rest(guard, chan);
-	}
-	ast_channel_unlock(chan);
-	return res;
-}
-
-/*! \brief The numbers that can be asked for. \retval -1 it is none of them */
-static int read_number(struct fork_keys *keys, const char *what, unsigned int *number)
-{
-	const struct {
-		const char *name;
-		unsigned int value;
-	} numbers[] = {
-		{ "passed", keys->counters.passed }, { "blocked", keys->counters.blocked },
-		{ "buffered", keys->counters.buffered }, { "overflow", keys->counters.overflow },
-		{ "released", keys->counters.released }, { "taken", keys->counters.taken },
-		{ "cleared", keys->counters.cleared }, { "waiting", keys->count },
-	};
-
-	if (!strcasecmp(what, "clear")) {
-		*number = fork_keys_clear(keys);
-		return 0;
-	}
-	for (size_t i = 0; i < ARRAY_LEN(numbers); i++) {
-		if (!strcasecmp(what, numbers[i].name)) {
-			*number = numbers[i].value;
-			return 0;
-		}
-	}
-	return -1;
-}
-
-static int read_locked(struct fork_keys *keys, const char *what, char text[FORK_KEYS_STATUS_MAX])
-{
-	unsigned int number;
-
-	if (!read_number(keys, what, &number)) {
-		snprintf(text, FORK_KEYS_STATUS_MAX, "%u", number);
-	} else if (ast_strlen_zero(what) || !strcasecmp(what, "status")) {
-		fork_keys_status(keys, text);
-	} else if (!strcasecmp(what, "mode")) {
-		ast_copy_string(text, fork_keys_mode_name(keys->mode), FORK_KEYS_STATUS_MAX);
-	} else if (!strcasecmp(what, "digits")) {
-		fork_keys_stopped(keys, text);
-	} else if (!strcasecmp(what, "keys")) {
-		fork_keys_show(keys, text);
-	} else if (!strcasecmp(what, "take")) {
-		fork_keys_take(keys, text);
-	} else {
-		ast_log(LOG_WARNING, "DTMF_GUARD(%s): there is no such reading\n", what);
-		return -1;
-	}
-	return 0;
-}
-
-/*! \brief ${DTMF_GUARD(…)}; a channel without a guard reads as off and zeros */
-static int guard_read(struct ast_channel *chan, const char *function, char *what, char *room,
-	size_t size)
-{
-	char text[FORK_KEYS_STATUS_MAX] = "";
-	struct fork_keys none = { .mode = FORK_KEYS_OFF };
-	struct keys_guard *guard;
-	int res;
-
-	if (!chan) {
-		ast_log(LOG_WARNING, "DTMF_GUARD wants a channel\n");
-		return -1;
-	}
-	ast_channel_lock(chan);
-	guard = find_guard(chan);
-	res = read_locked(guard ? &guard->keys : &none, S_OR(what, ""), text);
-	if (guard) {
-		rest(guard, chan);
-	}
-	ast_channel_unlock(chan);
-	ast_copy_string(room, text, size);
-	return res;
-}
-
-static struct ast_custom_function guard_function = {
-	.name = "DTMF_GUARD",
-	.read = guard_read,
-	.write = guard_write,
-};
 
 /* ---- load and unload ---- */
 
@@ -561,7 +383,7 @@ int audiofork_keys_init(void)
 {
 	registry = ao2_container_alloc_list(AO2_ALLOC_OPT_LOCK_MUTEX, 0, NULL, NULL);
 	atomic_store(&unloading, 0);
-	return registry ? ast_custom_function_register(&guard_function) : -1;
+	return registry ? audiofork_guard_register() : -1;
 }
 
 /*! \brief Take guards off a channel; its keys are open then. */
@@ -621,7 +443,7 @@ int audiofork_keys_shutdown(void)
 		atomic_store(&unloading, 0);
 		return -1;
 	}
-	ast_custom_function_unregister(&guard_function);
+	audiofork_guard_unregister();
 	/* Whoever gave back the last reference has a return or two left in our code. */
 	usleep(20000);
 	ao2_cleanup(registry);

@@ -23,7 +23,7 @@ def environment(root: Path, home: Path) -> dict[str, str]:
     log = home / "log" / "sanitizer"
     return {
         "LD_PRELOAD": " ".join(str(Path("/", one.relative_to(root))) for one in found),
-        "ASAN_OPTIONS": f"log_path={log}:detect_leaks=1",
+        "ASAN_OPTIONS": f"log_path={log}:detect_leaks=1:quarantine_size_mb=32",
         "UBSAN_OPTIONS": f"log_path={log}:print_stacktrace=1",
     }
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 
 import pytest
 
+from tests.e2e.campaigns import cut_forks
 from tests.e2e.fork_lab import FAR_HZ, LEVEL, MODULE, Call, ForkLab
+from tests.fakes.cutting_server import CuttingServer
 from tests.fakes.fork_server import RawServer, freezes, level, never_answers
 
-CYCLES, CALLS, AT_ONCE, LOADS = 200, 40, 20, 10
+CYCLES, CALLS, AT_ONCE, LOADS, CUTS = 200, 40, 20, 10, 60
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +104,17 @@ def as_before(fork: ForkLab, before: tuple[int, int]) -> None:
 
 def is_loaded(fork: ForkLab) -> bool:
     return MODULE in fork.lab.pbx.cli("module show like audiofork")
+
+
+def test_connections_cut_at_random_points(fork: ForkLab) -> None:
+    chance = random.Random(3)
+    with CuttingServer(chance) as server:
+        cut_forks(fork, chance, server, 10)
+        fork.hangup_all()
+        before = fork.lab.pbx.threads(), fork.lab.pbx.fds()
+        cut_forks(fork, chance, server, CUTS)
+        fork.hangup_all()
+    as_before(fork, before)
 
 
 def test_unload_is_refused_while_there_are_forks(fork: ForkLab) -> None:

@@ -20,7 +20,7 @@ TONE_HZ = 440
 NUMBER = "1030001"
 
 
-def test_a_frozen_minute(tmp_path: Path) -> None:
+def test_a_frozen_minute(tmp_path: Path, asterisk: str) -> None:
     got, thaw = bytearray(), threading.Event()
 
     def behave(connection: object) -> None:
@@ -28,7 +28,7 @@ def test_a_frozen_minute(tmp_path: Path) -> None:
         thaw.wait(FROZEN_S + 60)
         take(connection, got)  # type: ignore[arg-type]
 
-    with ForkLab(tmp_path) as fork, RawServer(behave) as server:
+    with ForkLab(tmp_path, asterisk) as fork, RawServer(behave) as server:
         fork.configure("stall_timeout_ms = 0")
         file = fork.lab.sounds / "minute.wav"
         lab_sound.write(file, lab_sound.tone((FROZEN_S + THAWED_S + 20) * 1000, TONE_HZ, LEVEL))

@@ -13,19 +13,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import lab_sanitizer
 import pytest
-from lab_config import VERSIONS
 
+from tests.e2e.campaigns import cut_forks
 from tests.e2e.fork_lab import FAR_HZ, MODULE, Call, ForkLab
 from tests.e2e.test_fork_play import Talk, tone
+from tests.fakes.cutting_server import CuttingServer
 from tests.fakes.fork_server import ForkServer, RawServer, freezes, never_answers, speaks_garbage
-from tests.soak.cutting_server import CuttingServer
 
 pytestmark = [
     pytest.mark.timeout(3600),
 ]
 
-VERSION = os.environ.get("ASTERISK_DIALOG_LAB")
 SCALE = float(os.environ.get("FORK_SOAK", "1.0"))
 STARTS = round(10_000 * SCALE)
 CUTS = round(1_000 * SCALE)
@@ -33,14 +33,12 @@ UNLOADS = round(100 * SCALE)
 STEPS = round(2_000 * SCALE)
 SEED = int(os.environ.get("FORK_SOAK_SEED", "0")) or random.randrange(1, 1_000_000)
 KB_PER_CYCLE = 1  # a fork that leaks would be 35: its ring
-SLACK_KB = 8192  # the allocator's pools
+SLACK_KB = 300_000 if lab_sanitizer.wanted() else 8192  # what the allocator keeps
 
 
-@pytest.fixture(scope="module", params=[VERSION] if VERSION else list(VERSIONS))
-def fork(
-    tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
-) -> Iterator[ForkLab]:
-    with ForkLab(tmp_path_factory.mktemp("fork-soak"), request.param) as one:
+@pytest.fixture(scope="module")
+def fork(tmp_path_factory: pytest.TempPathFactory, asterisk: str) -> Iterator[ForkLab]:
+    with ForkLab(tmp_path_factory.mktemp("fork-soak"), asterisk) as one:
         one.configure("connect_timeout_ms = 1000\nflush_ms = 200\nreconnect_delay_ms = 50")
         yield one
 
@@ -94,32 +92,8 @@ def test_cut_at_random_points(fork: ForkLab) -> None:
     with CuttingServer(chance) as server:
         cut_forks(fork, chance, server, 30)
         with leaves_nothing(fork, CUTS):
-            one_way = cut_forks(fork, chance, server, CUTS)
-            for one in one_way:
-                end = fork.ended(one)
-                lost = round(end.lost_s * 50)
-                assert end.captured == end.sent + lost, f"{one}: {end}, seed {SEED}"
+            cut_forks(fork, chance, server, CUTS)
     tell(f"seed {SEED}: {sum(server.cuts.values())} connections cut: {dict(server.cuts)}")
-
-
-def cut_forks(fork: ForkLab, chance: random.Random, server: CuttingServer, count: int) -> list[str]:
-    """COUNT forks whose connections are cut, some with their call; the ids of those of one
-    direction: there each frame is one captured."""
-    calls = [fork.call() for _ in range(8)]
-    one_way: list[str] = []
-    for _ in range(count):
-        at = chance.randrange(len(calls))
-        options = chance.choice(
-            ["D(in)", "D(in)j", "D(in)jr(2)R(0)", "D(both)jr(1)R(0)", "D(stereo)jm(60)r(2)"]
-        )
-        one = fork.start(calls[at].channel, server.url, options)
-        one_way += [one] * options.startswith("D(in)")
-        if chance.random() < 0.1:
-            fork.ami.action("Hangup", Channel=calls[at].channel)
-            calls[at] = fork.call()
-        fork.wait("room for a fork", lambda: fork.forks() < 24, 30)
-    fork.wait("the end of all forks", lambda: fork.forks() == 0, 60)
-    return one_way
 
 
 def test_unloads_under_calls(fork: ForkLab) -> None:

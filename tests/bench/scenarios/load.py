@@ -69,7 +69,7 @@ def barge_file(call: Call) -> dict[str, object]:
 def speak(call: Call) -> dict[str, object]:
     """A text that nobody spoke before, then the same from the cache."""
     marks = Marks()
-    text = f"Your number is {call.called[3:]}."
+    text = f"Your number is {int(call.info.channel.rpartition('-')[2], 16)}."
     call.answer()
     marks.mark("speak")
     # What speak() does first; from then on the text is in the making, and it joins that.
