@@ -301,6 +301,23 @@ void fork_handle_news(struct fork_link *link)
 	}
 }
 
+void fork_pulse(void)
+{
+	struct fork_link *link, *next;
+
+	/* write_by_hand() may end its link, and no other. */
+	for (link = links.first; link; link = next) {
+		next = link->next;
+		if (!link->holding) {
+			continue;
+		}
+		link->holding = false;
+		if (atomic_load(&link->state) == FORK_UP && fork_mixer_waits(&link->mixer)) {
+			write_by_hand(link);
+		}
+	}
+}
+
 /*! \brief The server takes nothing: is it lost? */
 static void check_stall(struct fork_link *link)
 {
@@ -336,10 +353,6 @@ void fork_timer_fired(struct fork_link *link)
 		start_attempt(link);
 		break;
 	case FORK_UP:
-		if (link->holding) {
-			link->holding = false;
-			fork_wire_want_write(link);
-		}
 		check_stall(link);
 		break;
 	default:

@@ -17,7 +17,7 @@
  * fork_receive.c what the server says
  * fork_event.c   what the owner is told
  * fork_tell.c    the JSON messages, and those that wait to be sent
- * fork_wire.c    libwebsockets
+ * fork_wire.c    libwebsockets, and the frames sent past it (fork_frame.c)
  */
 
 #ifndef FORK_LINK_H
@@ -96,7 +96,7 @@ struct fork_link {
 	lws_sorted_usec_list_t timer; /*!< one timer; what it means depends on the state */
 	struct fork_mixer mixer;
 	bool name_sent;
-	bool holding;                 /*!< the timer is set for a frame that the mixer holds back */
+	bool holding;                 /*!< fork_pulse() is to look at a frame that the mixer holds back */
 	bool flushing;                /*!< closing was seen */
 	struct fork_addresses addresses; /*!< of this attempt, and which of them is tried */
 	unsigned int address;
@@ -126,8 +126,11 @@ void fork_tell_news(struct fork_link *link);
 uint64_t fork_now_us(void);
 
 /* fork_socket.c, service thread only */
-/*! \param gather wait for the news of other links, if there are many */
-void fork_news_handle(bool gather);
+/*!
+ * \brief Handle the news; with many links, after waiting for the clock's next stroke.
+ * \retval false the thread may sleep now: the next news will wake it
+ */
+bool fork_news_by_clock(void);
 void fork_say(enum fork_log_level level, const char *format, ...)
 	__attribute__((format(printf, 2, 3)));
 /*! \brief The link as an admin knows it. \return text */
@@ -155,6 +158,8 @@ void fork_set_state(struct fork_link *link, enum fork_state state);
 /*! \brief It was opened or closed, audio has come, or a look-up has ended. */
 void fork_handle_news(struct fork_link *link);
 void fork_timer_fired(struct fork_link *link);
+/*! \brief Frames are held back: must they still be? */
+void fork_pulse(void);
 void fork_connection_up(struct fork_link *link);
 void fork_connection_down(struct fork_link *link, const char *reason);
 
@@ -205,6 +210,8 @@ void fork_wire_stop(void);
 /* fork_wire.c, service thread only */
 /*! \param us from now; negative: never */
 void fork_wire_timer(struct fork_link *link, int64_t us);
+/*! \brief Call fork_pulse() in 20 ms. */
+void fork_wire_pulse(void);
 /*! \retval 0 under way \retval -1 failed at once, link->error says why */
 int fork_wire_connect(struct fork_link *link, const char *address);
 void fork_wire_want_write(struct fork_link *link);

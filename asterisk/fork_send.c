@@ -44,8 +44,9 @@ static bool next_frame(struct fork_link *link, int16_t *frame)
 	if (link->flushing) {
 		return fork_mixer_drain(&link->mixer, frame);
 	}
+	/* A time before the ring was found empty: else what came since would count as a stall. */
 	return fork_mixer_waits(&link->mixer)
-		&& fork_mixer_pull(&link->mixer, fork_now_us(), frame);
+		&& fork_mixer_pull(&link->mixer, link->progress_us, frame);
 }
 
 static int send_name(struct fork_link *link)
@@ -130,7 +131,7 @@ static int went_idle(struct fork_link *link)
 	}
 	if (fork_mixer_waits(&link->mixer) && !link->holding) {
 		link->holding = true;
-		fork_wire_timer(link, FORK_FRAME_US);
+		fork_wire_pulse();
 	}
 	return 0;
 }

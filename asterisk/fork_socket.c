@@ -23,15 +23,19 @@
 #include <string.h>
 #include <time.h>
 
-/* With many links the service thread first waits a little after it was woken, so that the frames
- * of several calls share one turn of its loop: most of a frame's cost is the turn, not the frame. */
-#define MANY_LINKS 8
-#define GATHER_NS 1000000
+/* With more links up than this the service thread looks for news by the clock, and nobody wakes it:
+ * the frames of several calls share one turn of its loop. A frame leaves within a stroke then. */
+#define FEW_LINKS 8
+#define STROKE_US 5000
+/* After so many strokes without news it sleeps until it is woken. */
+#define QUIET_STROKES 20
 
 static struct {
 	struct fork_service_config config;
 	_Atomic(struct fork_link *) news; /* stack of links with news, latest first */
 	_Atomic unsigned int links;       /* opened, and not yet freed */
+	_Atomic bool by_clock;            /* the service thread will look for news unasked */
+	unsigned int quiet;               /* service thread only: strokes without news, in a row */
 	bool running;
 } service;
 
@@ -146,9 +150,9 @@ void fork_tell_news(struct fork_link *link)
 	do {
 		link->next_news = top;
 	} while (!atomic_compare_exchange_weak_explicit(&service.news, &top, link,
-		memory_order_acq_rel, memory_order_relaxed));
+		memory_order_seq_cst, memory_order_relaxed));
 	/* Who finds the stack empty wakes the service; the others ride along. */
-	if (!top) {
+	if (!top && !atomic_load(&service.by_clock)) {
 		fork_wire_wake();
 	}
 }
@@ -233,7 +237,9 @@ bool fork_link_push(struct fork_link *link, enum fork_direction direction,
 	if (atomic_load_explicit(&link->dead, memory_order_relaxed)) {
 		return false;
 	}
-	if (!rate_hz || atomic_load_explicit(&link->paused, memory_order_relaxed)) {
+	/* What would come after the last that is sent is none of the stream's. */
+	if (!rate_hz || atomic_load_explicit(&link->paused, memory_order_relaxed)
+		|| atomic_load_explicit(&link->closing, memory_order_relaxed)) {
 		return true;
 	}
 	while (count) {
@@ -332,15 +338,11 @@ void fork_link_stats(struct fork_link *link, struct fork_stats *stats)
 
 /* ---- the news, on the service thread ---- */
 
-void fork_news_handle(bool gather)
+/*! \return whether there were any */
+static bool handle_news(void)
 {
-	const struct timespec pause = { .tv_nsec = GATHER_NS };
-	struct fork_link *link;
-
-	if (gather && fork_links_up() > MANY_LINKS && atomic_load(&service.news)) {
-		nanosleep(&pause, NULL);
-	}
-	link = atomic_exchange_explicit(&service.news, NULL, memory_order_acq_rel);
+	struct fork_link *link = atomic_exchange(&service.news, NULL);
+	bool any = link;
 
 	while (link) {
 		struct fork_link *next = link->next_news;
@@ -351,6 +353,30 @@ void fork_news_handle(bool gather)
 		fork_link_unref(link);
 		link = next;
 	}
+	return any;
+}
+
+/*! \brief Sleep to the next multiple of STROKE_US. */
+static void await_stroke(void)
+{
+	uint64_t next = (fork_now_us() / STROKE_US + 1) * STROKE_US;
+	const struct timespec until = { .tv_sec = (time_t) (next / 1000000),
+		.tv_nsec = (long) (next % 1000000) * 1000 };
+
+	clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL);
+}
+
+bool fork_news_by_clock(void)
+{
+	bool by_clock = fork_links_up() > FEW_LINKS && service.quiet < QUIET_STROKES;
+
+	/* Before the look at the stack: what is put there after it finds this and wakes us. */
+	atomic_store(&service.by_clock, by_clock);
+	if (by_clock) {
+		await_stroke();
+	}
+	service.quiet = handle_news() ? 0 : service.quiet + 1;
+	return by_clock;
 }
 
 /* ---- start and stop: the owner's thread ---- */

@@ -15,14 +15,17 @@
  */
 
 #include "fork_eventfd.h"
+#include "fork_frame.h"
 #include "fork_link.h"
 
 #include <openssl/ssl.h>
+#include <errno.h>
 #include <openssl/x509_vfy.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 
@@ -30,6 +33,9 @@
 /* Write-ahead into the kernel: about a second of audio. A server that hangs for longer then loses
  * the oldest audio of the ring, and gets no more than this of the past when it wakes up. */
 #define SEND_BUFFER_BYTES 16384
+/* The longest message that is sent past libwebsockets. The kernel doubles SEND_BUFFER_BYTES and
+ * calls a socket writable when a third of that is free: a message of so much then fits whole. */
+#define PAST_BYTES_MAX 4096
 #define SUM_OF_TLS_SETTINGS 16
 /* Room for a request: path, host and the headers of audiofork.conf. It is also what is read at once. */
 #define HANDSHAKE_BYTES 8192
@@ -45,6 +51,11 @@ static struct {
 		char ca[256], cert[256], key[256];
 	} tls[SUM_OF_TLS_SETTINGS];
 	struct lws_vhost *plain;
+	/* Service thread only. */
+	unsigned char keys[4096]; /* masking keys to come */
+	size_t keys_used;
+	lws_sorted_usec_list_t pulse;
+	bool pulse_set;
 } wire;
 
 /*! \brief Why there is no connection, in words an admin knows. */
@@ -131,11 +142,6 @@ static int callback(struct lws *wsi, enum lws_callback_reasons reason, void *use
 {
 	struct fork_link *link;
 
-	if (reason == LWS_CALLBACK_EVENT_WAIT_CANCELLED) {
-		/* Told to each vhost; one of them gathers. */
-		fork_news_handle(wsi && lws_get_vhost(wsi) == wire.plain);
-		return 0;
-	}
 	link = wsi ? lws_get_opaque_user_data(wsi) : NULL;
 	if (!link) {
 		/* Killed by us, or none of ours: whatever it still has to say, end it. */
@@ -211,7 +217,8 @@ static void fill_info(struct lws_context_creation_info *info)
 static void *service_main(void *unused)
 {
 	(void) unused;
-	while (!wire.stopping && lws_service(wire.context, 0) >= 0) {
+	/* A negative timeout: do what there is to do, and come back. */
+	while (!wire.stopping && lws_service(wire.context, fork_news_by_clock() ? -1 : 0) >= 0) {
 	}
 	return NULL;
 }
@@ -231,6 +238,7 @@ int fork_wire_start(void)
 	int res;
 
 	memset(&wire, 0, sizeof(wire));
+	wire.keys_used = sizeof(wire.keys);
 	fill_info(&info);
 	/* Its tables are as long as the limit, which may be a billion in a container. */
 	if (!getrlimit(RLIMIT_NOFILE, &limit) && limit.rlim_cur > 1 << 17) {
@@ -281,6 +289,21 @@ void fork_wire_timer(struct fork_link *link, int64_t us)
 {
 	lws_sul_schedule(wire.context, 0, &link->timer, timer_callback,
 		us < 0 ? LWS_SET_TIMER_USEC_CANCEL : us + 1);
+}
+
+static void pulse_callback(lws_sorted_usec_list_t *timer)
+{
+	(void) timer;
+	wire.pulse_set = false;
+	fork_pulse();
+}
+
+void fork_wire_pulse(void)
+{
+	if (!wire.pulse_set) {
+		wire.pulse_set = true;
+		lws_sul_schedule(wire.context, 0, &wire.pulse, pulse_callback, FORK_FRAME_US);
+	}
 }
 
 /*! \brief The vhost, and so the TLS context, for the link's certificates; made when new. */
@@ -375,9 +398,64 @@ void fork_wire_read(struct fork_link *link, bool on)
 	}
 }
 
+/*! \brief Four bytes that nobody can foretell; NULL: the kernel has none yet. */
+static const unsigned char *masking_key(void)
+{
+	const unsigned char *key;
+
+	if (wire.keys_used == sizeof(wire.keys)) {
+		if (getrandom(wire.keys, sizeof(wire.keys), GRND_NONBLOCK) != sizeof(wire.keys)) {
+			return NULL;
+		}
+		wire.keys_used = 0;
+	}
+	key = wire.keys + wire.keys_used;
+	wire.keys_used += 4;
+	return key;
+}
+
+/*!
+ * \brief Send link->message past libwebsockets, which costs as much again as the kernel does.
+ *
+ * Only whole frames, and only between two frames of libwebsockets: not while it has part of one
+ * to send (a pong, what a full socket has left), nor once the server is closing. Between the
+ * look at the socket and the send nobody else writes to it, so there is still room then.
+ *
+ * \retval 1 not this time: nothing was sent \retval 0 sent \retval -1 the connection is broken
+ */
+static int send_past(struct fork_link *link, size_t bytes, bool text)
+{
+	unsigned char frame[FORK_FRAME_HEAD + PAST_BYTES_MAX];
+	int fd = lws_get_socket_fd(link->wsi);
+	const unsigned char *key;
+	ssize_t length, sent;
+
+	/* Choked: the socket is full, or part of a frame waits. */
+	if (link->params.url.tls || link->peer_code || bytes > PAST_BYTES_MAX
+		|| lws_send_pipe_choked(link->wsi) || !(key = masking_key())) {
+		return 1;
+	}
+	length = (ssize_t) fork_frame(frame, link->message + LWS_PRE, bytes, text, key);
+	sent = send(fd, frame, (size_t) length, MSG_DONTWAIT | MSG_NOSIGNAL);
+	if (sent < 0 && (errno == EAGAIN || errno == EINTR)) {
+		return 1;
+	}
+	if (sent != length) {
+		/* If a piece was sent, for want of memory, then nothing may follow it. */
+		shutdown(fd, SHUT_RDWR);
+		return -1;
+	}
+	return 0;
+}
+
 int fork_wire_write(struct fork_link *link, size_t bytes, bool text)
 {
+	int res = send_past(link, bytes, text);
+
 	atomic_fetch_add_explicit(&link->bytes_sent, bytes, memory_order_relaxed);
+	if (res <= 0) {
+		return res;
+	}
 	return lws_write(link->wsi, link->message + LWS_PRE, bytes,
 		text ? LWS_WRITE_TEXT : LWS_WRITE_BINARY) < 0 ? -1 : 0;
 }

@@ -21,7 +21,7 @@ sys.path[0:1] = [str(ROOT), str(ROOT / "asterisk" / "lab")]
 
 from stack import Stack  # noqa: E402
 
-from tests.bench import frames, latency, load, meters, speaking, store, talks  # noqa: E402
+from tests.bench import fork_cost, frames, latency, load, meters, speaking, store, talks  # noqa: E402
 from tests.bench.figures import Table  # noqa: E402
 
 DOCUMENT = ROOT / "docs" / "benchmarks.md"
@@ -45,6 +45,8 @@ class Plan:
         self.ramp_s = 6.0 if quick else 14.0
         self.events_s = 3.0 if quick else 10.0
         self.polls_s = 0.4 if quick else 2.0
+        self.cost_rounds = 1 if quick else fork_cost.ROUNDS
+        self.cost_s = 2.0 if quick else fork_cost.WINDOW_S
 
 
 class Run:
@@ -108,6 +110,16 @@ class Run:
             store.polling_table(polled),
             load.memory_table(self._load),
         ]
+
+    def fork_cost(self, folder: Path) -> None:
+        """In a lab of its own, when the stack is gone."""
+        self.say("fork and MixMonitor at " + " and ".join(map(str, fork_cost.CALLS)) + " calls")
+        tables, failures = fork_cost.tables(
+            folder, self._stack.lab.asterisk, rounds=self._plan.cost_rounds,
+            window_s=self._plan.cost_s,
+        )  # fmt: skip
+        self.tables += tables
+        self.failures += failures
         self.say("done")
 
     def _barge_ins(
@@ -212,6 +224,9 @@ def main() -> int:
         run = Run(stack, Plan(options.quick))
         run.all()
         version = stack.lab.pbx.cli("core show version").split(" built")[0].strip()
+    with tempfile.TemporaryDirectory(prefix="dialog-cost-") as folder:
+        Path(folder).chmod(0o755)
+        run.fork_cost(Path(folder))
     text = report(run, version, options.quick)
     print(text)
     if options.write:

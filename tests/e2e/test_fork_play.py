@@ -23,6 +23,7 @@ from tests.e2e.fork_lab import FAR_HZ, LEVEL, MODULE, ForkLab
 from tests.fakes.fork_server import Received, level
 
 FRAME_MS = 20
+PACKET = 160
 WHISPER_HZ = 600
 LOUD_MIN, LOUD_MAX = 4000, 12_000
 
@@ -133,11 +134,24 @@ class Talk:
 
 
 def same(heard: list[int], sent: list[int]) -> bool:
-    """Whether these are the same samples, but for alaw's 3 %."""
-    assert len(heard) == len(sent), (len(heard), len(sent))
-    wrong = [n for n, (a, b) in enumerate(zip(heard, sent, strict=True)) if abs(a - b) > 500]
-    assert not wrong, (len(wrong), wrong[:5])
+    """Whether these are the same samples, but for alaw's 3 % and what the recorder left out: a
+    packet or two, when several come at once because the machine is busy."""
+    at, left_out = 0, 0
+    for start in range(0, len(sent), PACKET):
+        packet = sent[start : start + PACKET]
+        if alike(heard[at : at + PACKET], packet):
+            at += len(packet)
+        else:
+            left_out += 1
+    assert at == len(heard), (at, len(heard), len(sent))
+    assert left_out <= 2, left_out
     return True
+
+
+def alike(heard: list[int], sent: list[int]) -> bool:
+    return len(heard) == len(sent) and all(
+        abs(a - b) <= 500 for a, b in zip(heard, sent, strict=True)
+    )
 
 
 # -- prompts
