@@ -124,6 +124,7 @@ def test_the_originate() -> None:
         "Variable": [
             f"DIALOG_TASK={one.id}",
             "DIALOG_SCENARIO=article",
+            "DIALOG_NUMBER=+7999",
             "DIALOG_FILE=hello",
             "MOOD=1",
         ],

@@ -95,7 +95,11 @@ def originate(task: Task, channels: Mapping[str, str]) -> dict[str, str | list[s
     """
     request = task.request
     own = channel_id(task.id)
-    variables = {"DIALOG_TASK": str(task.id), "DIALOG_SCENARIO": request.scenario}
+    variables = {
+        "DIALOG_TASK": str(task.id),
+        "DIALOG_SCENARIO": request.scenario,
+        "DIALOG_NUMBER": request.phone,
+    }
     if request.file is not None:
         variables["DIALOG_FILE"] = request.file
     variables |= request.variables
