@@ -65,6 +65,7 @@ def settle(fork: ForkLab) -> tuple[int, int]:
     pbx = fork.lab.pbx
     fork.hangup_all()
     fork.wait("the end of all forks", lambda: fork.forks() == 0, 20)
+    fork.ami.forget()
     return pbx.threads(), pbx.fds()
 
 
@@ -78,6 +79,7 @@ def test_starts_and_stops(fork: ForkLab) -> None:
             fork.stop(call.channel, AudioForkID=one)
             if number % 500 == 499:
                 fork.server.received.clear()
+                fork.ami.forget()
         fork.wait("the end of all forks", lambda: fork.forks() == 0, 20)
         fork.server.received.clear()
 
@@ -113,6 +115,7 @@ def test_unloads_under_calls(fork: ForkLab) -> None:
         assert "Loaded" in pbx.cli(f"module load {MODULE}"), f"cycle {number}"
         assert fork.forks() == 0
         fork.ami.event("Hangup", Uniqueid=talk.id)
+        fork.ami.forget()
         fork.server.received.clear()
 
     for number in range(5):
