@@ -51,7 +51,7 @@ def scenario_folders(settings: Settings) -> list[Path]:
     return [READY_SCENARIOS, *own]
 
 
-def ami_account(settings: Settings, *, events: Literal["on", "off"]) -> Account:
+def ami_account(settings: Settings, *, events: Literal["on", "calls", "off"]) -> Account:
     """Where the AMI is and who logs in."""
     return Account(
         settings.ami_host,

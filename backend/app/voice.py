@@ -11,12 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 from backend.agi_server import AgiServer, ThreadedAgi, listen, request_of
 from backend.ami_listener import AmiConnection
+from backend.ami_watch import EventWatch
 from backend.app.home import Heartbeat, Home, Records, ami_account, scenario_folders
 from backend.app.speech import open_speech
 from backend.call import scenario
 from backend.call.call import CallConfig
+from backend.call.legs import LegDesk
+from backend.call.others import LegServices
 from backend.call.runner import Services, VoiceConfig, run_call
 from backend.config import Settings
+from backend.dialing.policy import Rules
 from backend.errors import ConfigError, StorageUnavailable
 from backend.speech.cache import PromptCache
 from backend.speech.prompts import SoundBook
@@ -58,11 +62,13 @@ def run_voice(stop: threading.Event, ready: Ready, spec: VoiceSpec) -> None:
         rooms.callback(engine.dispose)
         records = Records(settings, spec.name, engine, rooms)
         sink = _open_sink(settings, spec.number, rooms)
-        ami = AmiConnection(ami_account(settings, events="off"))
+        watch = EventWatch()
+        ami = AmiConnection(ami_account(settings, events="calls"), listeners=[watch])
         ami.start()
         rooms.callback(ami.stop)
         routes = RouteBook(Routes(engine))
-        services = _services(spec, stop, ami, sink, records, routes, rooms)
+        legs = LegServices(_open_desk(settings, spec.number, rooms), watch, Rules.of(settings))
+        services = _services(spec, stop, ami, sink, records, routes, legs, rooms)
         server = _open_agi(settings, services, rooms)
         ready({"agi_port": server.port, "ws_port": sink.port})
 
@@ -72,6 +78,7 @@ def run_voice(stop: threading.Event, ready: Ready, spec: VoiceSpec) -> None:
             server.cut_older(settings.max_call_s)
             return {
                 "calls": server.calls,
+                "legs": legs.desk.legs,
                 "streams": sink.streams,
                 "audio_messages": sink.counters.messages,
                 "streams_refused": sink.counters.refused,
@@ -113,6 +120,23 @@ def _open_agi(settings: Settings, services: Services, rooms: ExitStack) -> AgiSe
     return server
 
 
+def _open_desk(settings: Settings, number: int, rooms: ExitStack) -> LegDesk:
+    """Where this worker's legs come to: a port of its own, since the calls' is shared by all."""
+    port = settings.legs_port + number if settings.legs_port else 0
+    desk = LegDesk()
+    server = AgiServer(
+        listen(settings.agi_host, port),
+        desk.serve,
+        max_calls=settings.max_calls,
+        allow=settings.agi_allow,
+        name="leg",
+    )
+    server.start()
+    rooms.callback(server.drain, 1.0)
+    desk.address = f"{settings.ws_public_host or settings.agi_host}:{server.port}"
+    return desk
+
+
 def _services(
     spec: VoiceSpec,
     stop: threading.Event,
@@ -120,6 +144,7 @@ def _services(
     sink: FrameSink,
     records: Records,
     routes: RouteBook,
+    legs: LegServices,
     rooms: ExitStack,
 ) -> Services:
     """What the worker's calls share."""
@@ -155,6 +180,7 @@ def _services(
         route=lambda number: routes.scenario_for(number, "inbound"),
         prompts=_prompts(settings, synthesizer, rooms),
         stopping=stop.is_set,
+        legs=legs,
     )
 
 

@@ -1,8 +1,8 @@
-"""What the call says: each prompt in the way that is there for it, to its end in spite of a broken
-connection.
+"""What the call says: each prompt in the way that is there for it, to its end in spite of a
+broken connection.
 
-A prompt whose connection was lost goes on from the lost place: over the fork's next connection when
-that comes within streaming.FORK_S, else from a file, where Asterisk can read one.
+A prompt whose connection was lost goes on from the lost place: over the fork's next connection
+when that comes within streaming.FORK_S, else from a file, where Asterisk can read one.
 """
 
 from __future__ import annotations

@@ -1,0 +1,73 @@
+"""A channel as a scenario has it: what it says, what it hears, its fork. The call's own, or a
+leg's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from backend.call.call import Call, CallInfo
+from backend.call.ear import CallEar
+from backend.call.fork import CallFork
+from backend.call.playback import FilePlayback
+from backend.call.speaker import Speaker
+from backend.call.streaming import StreamPlayback
+from backend.media.gate import VoiceGate
+from backend.media.voice import VoiceDetector
+from backend.model import Utterance
+from backend.ports import RecognitionOptions
+
+if TYPE_CHECKING:
+    from backend.call.call import Agi
+    from backend.call.runner import Services
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One channel's parts, joined."""
+
+    call: Call
+    ear: CallEar
+    stream: StreamPlayback
+    fork: CallFork
+
+
+def open_ear(
+    name: str, services: Services, language: str, on_said: Callable[[Utterance], None]
+) -> CallEar:
+    """What hears one stream; ``name`` is for the log."""
+    voice = services.voice
+    return CallEar(
+        name,
+        services.recognizer,
+        RecognitionOptions(languages=(language,)),
+        VoiceGate(VoiceDetector(voice.mode, voice.onset_ms, voice.end_silence_ms)),
+        own_end_of_utterance=voice.own_end_of_utterance,
+        on_utterance=on_said,
+    )
+
+
+def open_line(
+    agi: Agi,
+    info: CallInfo,
+    services: Services,
+    *,
+    on_said: Callable[[Utterance], None],
+    on_recorded: Callable[[str], None],
+) -> Line:
+    """Nothing is sent yet, and no stream is claimed."""
+    ear = open_ear(info.channel, services, info.language, on_said)
+    stream = StreamPlayback(agi, info.channel)
+    call = Call(
+        info,
+        services.call,
+        agi,
+        Speaker(info.channel, stream, FilePlayback(agi, services.ami, info.channel)),
+        ear,
+        prompts=services.prompts,
+        on_spoken=on_said,
+        on_recording=on_recorded,
+    )
+    return Line(call, ear, stream, CallFork(info.channel, ear, stream))
