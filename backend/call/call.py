@@ -378,6 +378,20 @@ class Call:
         """
         return self._far().dial(number, timeout_s, caller_id, trunk)
 
+    def dial_screened(
+        self,
+        number: str,
+        *,
+        timeout_s: float = 45.0,
+        caller_id: str | None = None,
+        trunk: str = "default",
+    ) -> Leg:
+        """As ``dial``, and listen before the answer: to tones, and to the carrier's announcement
+        by its words. Where an answer is not needed any more the leg is hung up at once, before it
+        could be paid for: ``leg.status`` is ``screened``, ``leg.screening.verdict`` what was heard.
+        """
+        return self._far().dial_screened(number, timeout_s, caller_id, trunk)
+
     def bridge(self, leg: Leg, *, keep_after: bool = False) -> BridgeEnd:
         """Connect the caller with a parked leg until one of them hangs up; says who. Then the
         scenario goes on: with its caller when the leg ended it. ``keep_after``: when the caller

@@ -111,7 +111,8 @@ class Conference:
         self._listening = False
         self._cond = threading.Condition()  # guards what follows
         self._said: deque[ConferenceHeard] = deque(maxlen=KEPT_SAID)
-        self._changed = True  # somebody came or went
+        self._changes = 0  # rises when somebody comes or goes
+        self._refreshed = -1  # what it was when it was looked who is there
         self._refreshed_at = 0.0
         self._unwatch = services.legs.events.watch(
             conference_key(name), lambda _: self._come_or_gone()
@@ -156,9 +157,7 @@ class Conference:
                 raise CommandRefused(f"conference {self.name}: no seat: {result.data or 'refused'}")
             if any(one.own for one in self.participants()):
                 return
-            with self._cond:
-                self._cond.wait_for(lambda: self._changed, POLL_S)
-                self._changed = False
+            self._await_change(deadline)
         raise CommandTimeout(f"conference {self.name}: no seat within {SEAT_S:g} s")
 
     @property
@@ -207,8 +206,21 @@ class Conference:
         )
 
     def kick(self, participant: Participant | str) -> None:
-        """Out with him. Raises BadRequest when he does not sit there (any more)."""
-        self._to_one("ConfbridgeKick", participant)
+        """Out with him; waits until he is. Raises BadRequest when he does not sit there (any more),
+        CommandTimeout."""
+        one = self._find(participant)
+        self._to_one("ConfbridgeKick", one)
+        deadline = monotonic() + SEAT_S
+        while any(each.id == one.id for each in self.participants()):
+            if monotonic() > deadline:
+                raise CommandTimeout(f"conference {self.name}: {one.channel} does not leave it")
+            self._await_change(deadline)
+
+    def _await_change(self, deadline: float) -> None:
+        with self._cond:
+            seen = self._changes
+            left = max(min(deadline - monotonic(), POLL_S), 0)
+            self._cond.wait_for(lambda: self._changes != seen, left)
 
     def mute(self, participant: Participant | str) -> None:
         """The others do not hear him; ``hear`` still does: his fork is before the bridge."""
@@ -253,17 +265,20 @@ class Conference:
             with self._cond:
                 if not self._said and monotonic() < deadline:
                     left = deadline - monotonic()
-                    self._cond.wait_for(lambda: self._said or self._changed, min(left, POLL_S))
+                    self._cond.wait_for(self._has_news, min(left, POLL_S))
                 if self._said:
                     return self._said.popleft()
             if monotonic() >= deadline:
                 return ConferenceHeard(HearStatus.TIMEOUT)
 
+    def _has_news(self) -> bool:
+        return bool(self._said) or self._changes != self._refreshed
+
     def _refresh(self) -> None:
         """A fork for each who came, none for those who went."""
         with self._cond:
-            due = self._changed or monotonic() - self._refreshed_at > REFRESH_S
-            self._changed = False
+            due = self._changes != self._refreshed or monotonic() > self._refreshed_at + REFRESH_S
+            self._refreshed = self._changes
         if not due:
             return
         self._refreshed_at = monotonic()
@@ -375,5 +390,5 @@ class Conference:
 
     def _come_or_gone(self) -> None:
         with self._cond:
-            self._changed = True
+            self._changes += 1
             self._cond.notify_all()

@@ -151,6 +151,7 @@ class Leg:
         self._first_word_at: float | None = None  # of the two about its end
         self._callbacks: list[Callable[[Leg], object]] = []
         self._callers: list[threading.Thread] = []
+        self._finished = threading.Event()
         self._calling = threading.Lock()  # one callback after another
         self._line_lock = threading.Lock()  # opened and closed once, by different threads
         self._line: Line | None = None
@@ -245,6 +246,8 @@ class Leg:
     def _settle_unanswered(self) -> None:
         if self._first_word_at is None:  # Asterisk has said nothing at all
             self.refuse(Reason.NO_ANSWER, dialled=True)
+        elif self.screening is not None and self.screening.wants_hangup:
+            self._finish(LegStatus.SCREENED)
         elif self._response == "Success":
             self._finish(LegStatus.ENDED)  # answered, and gone before AGI began
         else:
@@ -277,8 +280,18 @@ class Leg:
         self._finish(status if self._status is LegStatus.DIALING else LegStatus.ENDED)
         self._join()
 
+    def screen_out(self) -> None:
+        """What was heard before the answer makes it needless. Answered meanwhile: it is kept."""
+        if self._status is LegStatus.DIALING:
+            self.end(LegStatus.SCREENED, 16)
+
+    @property
+    def is_ending(self) -> bool:
+        """Asterisk has said that nobody answers."""
+        return self._first_word_at is not None
+
     def send_hangup(self) -> None:
-        """Only say so; ``end`` waits. For several at once."""
+        """Only say so; ``end`` waits. For several at once, or from the audio loop."""
         if not self.over:
             self._services.ami.send("Hangup", {"Channel": self.id, "Cause": "16"}, lambda _: None)
 
@@ -314,7 +327,7 @@ class Leg:
                 self.agi, info, self._services, on_said=self._said, on_recorded=self._recorded
             )
             self._services.streams.claim(self.id, line.fork)
-        if self.screening is None:  # else its fork is there since it was dialled
+        if self.screening is None or not self.screening.forked:  # else it is there since then
             self._fork(line)
 
     def _fork(self, line: Line) -> None:
@@ -431,6 +444,7 @@ class Leg:
         if line is not None:
             line.ear.close(0)
         self._call_back()
+        self._finished.set()
 
     def _call_back(self) -> None:
         thread = threading.Thread(target=self._run_callbacks, name=f"{self.id}-hangup", daemon=True)
@@ -450,7 +464,8 @@ class Leg:
                     log.exception("call %s: %s: on_hangup failed", self._owner.id, self.id)
 
     def _join(self) -> None:
-        """The callbacks' threads come to their end within a deadline."""
+        """What its end entails, in whatever thread, is done within a deadline; callbacks, too."""
+        self._finished.wait(CALLBACKS_S)
         for thread in self._callers:
             if thread is not threading.current_thread():
                 thread.join(CALLBACKS_S)

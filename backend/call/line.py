@@ -34,17 +34,22 @@ class Line:
     fork: CallFork
 
 
+def open_gate(services: Services) -> VoiceGate:
+    """What decides which audio a recogniser gets, by the settings."""
+    voice = services.voice
+    return VoiceGate(VoiceDetector(voice.mode, voice.onset_ms, voice.end_silence_ms))
+
+
 def open_ear(
     name: str, services: Services, language: str, on_said: Callable[[Utterance], None]
 ) -> CallEar:
     """What hears one stream; ``name`` is for the log."""
-    voice = services.voice
     return CallEar(
         name,
         services.recognizer,
         RecognitionOptions(languages=(language,)),
-        VoiceGate(VoiceDetector(voice.mode, voice.onset_ms, voice.end_silence_ms)),
-        own_end_of_utterance=voice.own_end_of_utterance,
+        open_gate(services),
+        own_end_of_utterance=services.voice.own_end_of_utterance,
         on_utterance=on_said,
     )
 

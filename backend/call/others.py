@@ -16,6 +16,7 @@ from uuid import uuid4
 from backend.call.bridge import BridgeEnd, Bridging, TransferEnd, Transferring
 from backend.call.conference import Conference
 from backend.call.legs import ANSWER_GRACE_S, Leg, LegDesk
+from backend.call.screening import Judge, Screening
 from backend.dialing.policy import Rules, admit
 from backend.errors import AsteriskError, AsteriskUnavailable, BadRequest
 from backend.model import Reason, TaskRequest
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from backend.call.call import CallInfo
     from backend.call.lent import LentAgi
     from backend.call.runner import Services
-    from backend.call.screening import Screening
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +41,7 @@ class LegServices:
     desk: LegDesk
     events: ChannelEvents
     rules: Rules
+    judge: Callable[[str], Judge] | None = None  # a new one for a language (BCP 47)
 
 
 class OtherChannels:
@@ -58,7 +59,7 @@ class OtherChannels:
 
     def dial(
         self, number: str, timeout_s: float, caller_id: str | None, trunk: str,
-        screening: Screening | None = None,
+        judge: Judge | None = None,
     ) -> Leg:  # fmt: skip
         """See ``Call.dial``, ``Call.dial_screened``."""
         request = self._admitted(number, timeout_s, caller_id, trunk)
@@ -70,11 +71,11 @@ class OtherChannels:
         self._agi.poll_hangup()
         leg = Leg(uuid4(), number, self._info, self._services)
         self._legs.append(leg)
-        leg.screening = screening
+        screening = leg.screening = Screening(judge) if judge is not None else None
         try:
             self._originate(leg, request)
             if screening is not None and not leg.over:
-                screening.begin(leg, self._services)
+                screening.begin(leg, self._services, self._info.language)
             leg.await_answer(monotonic() + timeout_s + ANSWER_GRACE_S, self._look(leg))
             if leg.parked:
                 leg.open()
@@ -83,14 +84,22 @@ class OtherChannels:
             raise
         finally:
             if screening is not None:
-                screening.answered(leg)
+                screening.end()
         return leg
+
+    def dial_screened(
+        self, number: str, timeout_s: float, caller_id: str | None, trunk: str
+    ) -> Leg:
+        """See ``Call.dial_screened``."""
+        make = self._services.legs.judge
+        judge = make(self._info.language) if make is not None else None
+        return self.dial(number, timeout_s, caller_id, trunk, judge)
 
     def _look(self, leg: Leg) -> Callable[[], None]:
         def look() -> None:
             self._agi.poll_hangup()
-            if leg.screening is not None:
-                leg.screening.look(leg)
+            if leg.screening is not None and leg.screening.wants_hangup:
+                leg.screen_out()
 
         return look
 

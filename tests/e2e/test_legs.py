@@ -5,82 +5,27 @@ Two voice workers: a leg must come to the one that dialled it.
 
 from __future__ import annotations
 
-import itertools
 import re
-from collections.abc import Iterator
-from typing import Any
 
 import lab_sound
-import psycopg2
 import pytest
 from lab_ami import Ami, Message
 from stack import Stack
 
-from tests.e2e.conftest import SHORT_TONE_MS, probing_stack
-from tests.e2e.plain_lab import observer
+from tests.e2e.conftest import SHORT_TONE_MS
+from tests.e2e.fixtures_legs import (
+    PROMPT_HZ,
+    ami,
+    nothing_left,
+    number,
+    run,
+    sends,
+    stack,
+    start,
+)
 from tests.e2e.tones import heard_ms
 
-_suffix = itertools.count(1000)
-PROMPT_HZ = 1000
-
-
-def number(code: str) -> str:
-    """A number of this behaviour that nobody dialled before."""
-    return f"{code}{next(_suffix)}"
-
-
-def sends(hz: int, code: str = "141") -> str:
-    """A number that sends this tone."""
-    return number(f"{code}{(hz - 300) // 100}")
-
-
-@pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory, asterisk: str) -> Iterator[Stack]:
-    settings = {"DIALOG_VARIABLES": "leg,leg2,wait,keep", "DIALOG_WORKERS": "2"}
-    with probing_stack(tmp_path_factory.mktemp("legs"), asterisk, **settings) as stack:
-        own = stack.lab.sounds / "own"
-        own.mkdir()
-        lab_sound.write(own / "short-tone.wav", lab_sound.tone(SHORT_TONE_MS, PROMPT_HZ))
-        yield stack
-
-
-@pytest.fixture(scope="module")
-def ami(stack: Stack) -> Iterator[Ami]:
-    with observer(stack.lab.pbx) as connection:
-        yield connection
-
-
-@pytest.fixture(autouse=True)
-def nothing_left(stack: Stack) -> Iterator[None]:
-    """Whatever a test does, no channel, fork or leg is left."""
-    yield
-    stack.wait_for("all channels to go", lambda: not stack.lab.pbx.channels() or None, 20)
-    assert "0 AudioFork(s)" in stack.lab.pbx.cli("audiofork list")
-    stack.wait_for("the legs' end", lambda: not figures(stack, "legs") or None)
-    stack.wait_for("the calls' end", lambda: not figures(stack, "calls") or None)
-    stack.wait_for("the streams' end", lambda: not figures(stack, "streams") or None)
-
-
-def figures(stack: Stack, name: str) -> int:
-    """The sum over the voice workers, as they told it last."""
-    connection = psycopg2.connect(stack.dsn)
-    try:
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT stats FROM instances WHERE process LIKE 'voice%'")
-            found = [stats[name] for (stats,) in cursor.fetchall()]
-    finally:
-        connection.close()
-    assert len(found) == 2
-    return sum(found)
-
-
-def start(stack: Stack, phone: str, scenario: str, **variables: str) -> str:
-    given = {f"var_{name}": value for name, value in variables.items()}
-    return str(stack.originate(phone, scenario=scenario, **given)["id"])
-
-
-def run(stack: Stack, phone: str, scenario: str, **variables: str) -> dict[str, Any]:
-    return stack.ended(start(stack, phone, scenario, **variables))
+__all__ = ["ami", "nothing_left", "stack"]  # fixtures
 
 
 # -- dial

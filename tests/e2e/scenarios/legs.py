@@ -96,3 +96,80 @@ def leg_late_bridge(call: Call) -> str:
     except DialogError as error:
         return str(error)
     return "bridged"
+
+
+@scenario("conf-guest")
+def conf_guest(call: Call) -> str:
+    """Take a seat until somebody says otherwise; afterwards the call goes on."""
+    call.answer()
+    room = call.conference(other(call, "room"))
+    room.join()
+    while room.joined:
+        call.wait(0.2)
+    return call.speak(Sound("own/short-tone")).end
+
+
+@scenario("conf-leaves")
+def conf_leaves(call: Call) -> dict[str, object]:
+    """Sit for two seconds; while seated the call's own channel is busy."""
+    call.answer()
+    room = call.conference(other(call, "room"))
+    room.create()
+    room.join()
+    refused = ""
+    try:
+        call.speak(Sound("own/short-tone"))
+    except DialogError as error:
+        refused = str(error)
+    seated = [one.own for one in room.participants()]
+    call.wait(2)
+    room.leave()
+    return {
+        "refused": refused,
+        "seated": seated,
+        "left": len(room.participants()),
+        "after": call.speak(Sound("own/short-tone")).end,
+    }
+
+
+@scenario("conf-host")
+def conf_host(call: Call) -> dict[str, object]:
+    """A moderator without a seat: whispers to one, plays to all, mutes one, puts all out."""
+    call.answer()
+    room = call.conference(other(call, "room"))
+    seats = int(other(call, "seats"))
+    while len(room.participants()) < seats:
+        call.wait(0.2)
+    one = min(room.participants(), key=lambda one: one.id)
+    call.wait(2)
+    whispered = room.whisper(one, Sound("own/whisper-tone"))
+    played = room.play(Sound("own/play-tone"))
+    room.mute(one)
+    muted = [each.id for each in room.participants() if each.muted]
+    call.wait(2)
+    for each in room.participants():
+        room.kick(each)
+    return {
+        "one": one.id,
+        "whispered": whispered.end,
+        "played": sorted(f"{key} {end.end}" for key, end in played.items()),
+        "muted": muted,
+        "left": len(room.participants()),
+    }
+
+
+@scenario("conf-hears")
+def conf_hears(call: Call) -> dict[str, object]:
+    """A moderator without a seat: who says what."""
+    call.answer()
+    room = call.conference(other(call, "room"))
+    said = []
+    for _ in range(int(other(call, "wait"))):
+        heard = room.hear(timeout_s=15)
+        said.append([heard.participant.id if heard.participant else "", heard.text])
+    for each in room.participants():
+        room.kick(each)
+    silence = room.hear(timeout_s=2)
+    while silence.recognized:  # what was being said when they were put out
+        silence = room.hear(timeout_s=2)
+    return {"said": said, "silence": silence.status}
