@@ -31,6 +31,7 @@ from tests.e2e.tones import heard_ms
 __all__ = ["ami", "nothing_left", "stack"]  # fixtures
 
 TONES = (400, 500, 600, 700, 800)
+FEW = 4  # of the blocks that a tone is looked for in: the clicks of others that begin and end
 
 
 def heard(stack: Stack, phone: str, hz: int) -> list[int]:
@@ -60,22 +61,22 @@ def test_two_rooms_of_five_each_hear_whisper_and_play(stack: Stack) -> None:
 def check_tapes(stack: Stack, tones: dict[str, int], one: str) -> None:
     for phone, own in tones.items():
         whispered = heard(stack, phone, WHISPER_HZ)
-        assert bool(whispered) is (phone == one), "a whisper reaches exactly one"
+        length = LONG_MS / 100 if phone == one else 0
+        assert len(whispered) == pytest.approx(length, abs=2), "a whisper reaches exactly one"
         assert len(heard(stack, phone, PLAY_HZ)) == pytest.approx(LONG_MS / 100, abs=2)
         last = heard(stack, phone, PROMPT_HZ)
         assert len(last) == pytest.approx(SHORT_TONE_MS / 100, abs=2)
         for other, hz in tones.items():
             if other == phone:
-                assert not heard(stack, phone, own), "nobody hears himself"
+                assert len(heard(stack, phone, own)) < FEW, "nobody hears himself"
             else:
                 assert len(heard(stack, phone, hz)) > 10, f"{phone} did not hear {other}"
         if phone != one:
-            loudest, muted = heard(stack, phone, own_of_other(tones, phone, one)), tones[one]
-            assert loudest[-1] - heard(stack, phone, muted)[-1] > 1000, "he was muted at last"
-
-
-def own_of_other(tones: dict[str, int], *not_these: str) -> int:
-    return next(hz for phone, hz in tones.items() if phone not in not_these)
+            loud = heard(
+                stack, phone, next(hz for each, hz in tones.items() if each not in (phone, one))
+            )
+            muted = heard(stack, phone, tones[one])
+            assert loud[-1] - muted[-FEW] > 1000, "he was muted at last"
 
 
 def done(stack: Stack, task_id: str) -> dict[str, Any]:

@@ -74,7 +74,9 @@ def heard_ms(samples: array[int], hz: int, block_ms: int = 100) -> list[int]:
     blocks that hold it."""
     size = block_ms * RATE_HZ // 1000
     turn = 2 * math.pi * hz / RATE_HZ
-    wave = [cmath.exp(-1j * turn * n) for n in range(size)]
+    # A Hann window: a tone that begins or ends within the block leaks less into its neighbours.
+    window = [1 - math.cos(2 * math.pi * n / size) for n in range(size)]
+    wave = [window[n] * cmath.exp(-1j * turn * n) for n in range(size)]
     found = []
     for at in range(0, len(samples) - size + 1, size):
         level = abs(sum(map(operator.mul, samples[at : at + size], wave))) * 2 / size
