@@ -199,7 +199,7 @@ def test_the_caller_hangs_up_before_the_transfer_is_answered(stack: Stack) -> No
     assert (task["state"], task["reason"]) == ("failed", "caller_hangup")
 
 
-def test_both_workers_die(stack: Stack) -> None:
+def test_both_workers_die(stack: Stack, ami: Ami) -> None:
     """A leg that is parked is hung up; two that are bridged speak on until one of them hangs up.
     The last test of the module: the workers' numbers are others afterwards."""
     parked = start(stack, number("103"), "leg-keep", leg=number("103"), wait="60")
@@ -211,6 +211,12 @@ def test_both_workers_die(stack: Stack) -> None:
         stack.kill_child(name)
     for task_id in (parked, bridged):
         assert stack.ended(task_id, 90)["reason"] == "backend_lost"
-    both_hear(stack, caller, leg, (500, 700))
-    tape = lab_sound.read(stack.lab.heard(leg))
-    assert len(heard_ms(tape, 500)) > 30, "they were together to the end"
+    # No tapes: with the forks gone Asterisk bridges by RTP itself, in a stream of another SSRC,
+    # which the subscriber's 22.10 receives but does not always put on its tape.
+    hung_up = hangup_of(stack, ami, leg)
+    story = [
+        event["Event"]
+        for event in ami.events
+        if event.get("Uniqueid") in (hung_up["Uniqueid"], f"dialog-{bridged}")
+    ]
+    assert story.index("HangupRequest") < story.index("BridgeLeave"), "together to the end"
