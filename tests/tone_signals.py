@@ -11,6 +11,8 @@ import random
 from array import array
 from collections.abc import Sequence
 from functools import cache
+from itertools import repeat
+from operator import add, mul
 
 from backend.media.g711 import from_alaw
 from backend.media.tone_table import Tone
@@ -45,7 +47,7 @@ def through_alaw(pcm: bytes) -> bytes:
 
 
 @cache
-def _noise() -> list[float]:
+def white_noise() -> list[float]:
     """Five seconds of white noise, its RMS 1."""
     source = random.Random(3)
     return [source.gauss(0, 1) for _ in range(5 * RATE_HZ)]
@@ -85,24 +87,51 @@ def sound(
     source = random.Random(seed)
     values: list[float] = []
     for hz, ms in parts:
-        count = round(ms * RATE_HZ / 1000)
-        if not hz:
-            values += [0.0] * count
-            continue
-        gains = [1.0] * (len(hz) - 1) + [10 ** (twist_db / 20)]
-        scale = rms_of(dbm0) / math.sqrt(sum(gain * gain for gain in gains) / 2)
-        waves = [
-            (math.tau * one * off / RATE_HZ, source.uniform(0, math.tau), scale * gain)
-            for one, gain in zip(hz, gains, strict=True)
-        ]
-        values += [sum(a * math.sin(w * n + p) for w, p, a in waves) for n in range(count)]
+        values += _tone(hz, round(ms * RATE_HZ / 1000), rms_of(dbm0), off, twist_db, source)
     values = values[round(skip_ms * RATE_HZ / 1000) :]
     if noise_dbm0 is not None:
-        level, noise = rms_of(noise_dbm0), _noise()
-        place = source.randrange(len(noise))
-        values = [v + level * noise[(place + n) % len(noise)] for n, v in enumerate(values)]
-    pcm = array("h", [max(-32768, min(32767, round(value))) for value in values]).tobytes()
+        values = list(map(add, values, noise(len(values), noise_dbm0, source)))
+    pcm = to_pcm(values)
     return through_alaw(pcm) if alaw else pcm
+
+
+def _tone(
+    hz: Sequence[float],
+    count: int,
+    level: float,
+    off: float,
+    twist_db: float,
+    source: random.Random,
+) -> list[float]:
+    if not hz:
+        return [0.0] * count
+    gains = [1.0] * (len(hz) - 1) + [10 ** (twist_db / 20)]
+    scale = level / math.sqrt(sum(gain * gain for gain in gains) / 2)
+    total = [0.0] * count
+    for one, gain in zip(hz, gains, strict=True):
+        turn, phase, peak = (
+            math.tau * one * off / RATE_HZ,
+            source.uniform(0, math.tau),
+            scale * gain,
+        )
+        wave = map(math.sin, [turn * n + phase for n in range(count)])
+        total = list(map(add, total, map(mul, wave, repeat(peak))))
+    return total
+
+
+def noise(count: int, dbm0: float, source: random.Random) -> list[float]:
+    """White noise."""
+    white = white_noise()
+    place = source.randrange(len(white))
+    rounds = white[place:] + white * (count // len(white) + 1)
+    return list(map(mul, rounds[:count], repeat(rms_of(dbm0))))
+
+
+def to_pcm(values: list[float]) -> bytes:
+    """Clipped to 16 bit."""
+    if values and max(max(values), -min(values)) > 32_767:
+        values = [max(-32768.0, min(32767.0, value)) for value in values]
+    return array("h", map(round, values)).tobytes()
 
 
 def music(lasts_ms: int, seed: int, dbm0: float = -15.0) -> bytes:
@@ -124,7 +153,7 @@ def music(lasts_ms: int, seed: int, dbm0: float = -15.0) -> bytes:
             _strike(values, start, beat * source.choice((1, 1, 2, 4)), note, source)
     loudest = max(map(abs, values)) or 1.0
     scale_to = min(rms_of(dbm0) * 4, 32000) / loudest
-    return through_alaw(array("h", [round(v * scale_to) for v in values]).tobytes())
+    return through_alaw(to_pcm([value * scale_to for value in values]))
 
 
 def _strike(values: list[float], start: int, length: int, note: int, source: random.Random) -> None:

@@ -31,6 +31,7 @@ TOLERANCE = 0.015  # deviation of a tone's frequencies
 # How a band is covered: half its width in Hz, and where in it a space needs frequencies.
 _COVERS = ((8.0, (0.0,)), (35.0, (-0.7, 0.7)), (80.0, (-0.75, -0.25, 0.25, 0.75)))
 MAX_SPREAD_HZ = 50.0
+_GRID_HZ, _PLACE = 20.0, 0.7
 _NOISE_SLOPE = 2.0  # white noise
 _FULL_SCALE = 32768.0
 
@@ -101,9 +102,12 @@ class ToneBank:
 
 
 def pure_tone(frame: bytes) -> tuple[float, float]:
-    """Frequency in Hz and share of the energy of the strongest single tone in ``frame``, whatever
-    it is: Pisarenko's method, from the first two autocorrelations, which white noise leaves
-    alone. Silence: 0, 0."""
+    """Frequency in Hz of a single tone in ``frame``, whatever it is, and its share of the energy.
+    Silence: 0, 0.
+
+    Pisarenko's method, from the first two autocorrelations, which white noise leaves alone. It
+    finds a frequency in anything; the share tells whether there is a tone.
+    """
     values = list(map(float, samples(frame)))
     count = len(values)
     energy = sum(map(mul, values, values)) / count
@@ -114,8 +118,17 @@ def pure_tone(frame: bytes) -> tuple[float, float]:
     power = (math.sqrt(twice * twice + 8 * once * once) - twice) / 2
     if power <= 0:
         return 0.0, 0.0
-    cosine = max(-1.0, min(1.0, once / power))
-    return math.acos(cosine) * RATE_HZ / math.tau, min(1.0, power / energy)
+    hz = math.acos(max(-1.0, min(1.0, once / power))) * RATE_HZ / math.tau
+    if power < SHARE * energy:
+        return hz, power / energy
+    return hz, _captured(_around(round(hz / _GRID_HZ)), values) / (energy * count)
+
+
+@lru_cache(maxsize=256)
+def _around(place: int) -> tuple[tuple[float, ...], ...]:
+    """Axes of the frequencies around a place of the grid."""
+    waves = [wave for side in (-1, 1) for wave in _waves((place + side * _PLACE) * _GRID_HZ)]
+    return tuple(map(tuple, _orthonormal(waves, waves)[0]))
 
 
 def _captured(axes: tuple[tuple[float, ...], ...], view: list[float]) -> float:

@@ -114,12 +114,19 @@ class ToneDetector:
         self._hz: list[float] = []  # of its frames, where it may be part of a sequence
         self._history_hz: deque[float] = deque(maxlen=_RUNS)
         self._active: Tone | None = None
+        self._sound_ms = 0.0  # of runs that have ended
         self._rest = b""
 
     @property
     def now_ms(self) -> int:
         """Stream time up to which has been judged (a multiple of 20 ms)."""
         return int(self._runs.now_ms)
+
+    @property
+    def sound_ms(self) -> int:
+        """How long there was sound so far that is none of the tones: voice, music, noise."""
+        current = self._runs.current
+        return round(self._sound_ms + (current.length_ms if current.kind == OTHER else 0.0))
 
     @property
     def active(self) -> ToneKind | None:
@@ -140,6 +147,7 @@ class ToneDetector:
         runs = self._runs
         if runs.push(frame):
             if runs.ended is not None:
+                self._sound_ms += runs.ended.length_ms if runs.ended.kind == OTHER else 0.0
                 self._history.append(runs.ended)
                 self._history_hz.append(sum(self._hz) / len(self._hz) if self._hz else 0.0)
             self._tried.clear()
