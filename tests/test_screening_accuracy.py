@@ -158,12 +158,15 @@ def _misheard(word: str, source: random.Random) -> str:
     return word[:n] + source.choice([v for v in VOWELS[:9] if v != word[n]]) + word[n + 1 :]
 
 
-def read_growing(reader: AnnouncementReader, text: str) -> tuple[list[str], float]:
-    """What a reader makes of partials that grow by half a word, and of the final: the classes,
-    and at which part of the text the first came (more than 1: after waiting)."""
+def read_growing(reader: AnnouncementReader, text: str, step: int = 1) -> tuple[list[str], float]:
+    """What a reader makes of partials that grow by half a word (of every ``step``-th word), and of
+    the final: the classes, and at which part of the text the first came (more than 1: after
+    waiting)."""
     words = text.split()
     found, share = [], 0.0
     for n, word in enumerate(words, 1):
+        if n % step and n < len(words):
+            continue
         for part, final in ((word[: len(word) // 2], False), (word, n == len(words))):
             announced = reader.heard(" ".join([*words[: n - 1], part]), final=final, at_ms=n * 300)
             if announced is not None:
@@ -176,7 +179,8 @@ def read_growing(reader: AnnouncementReader, text: str) -> tuple[list[str], floa
 
 
 @pytest.mark.parametrize(
-    ("language", "all_of_them", "at_least"), [("ru", 1290, 1279), ("en", 942, 938), ("kk", 110, 110)]
+    ("language", "all_of_them", "at_least"),
+    [("ru", 1290, 1279), ("en", 942, 938), ("kk", 110, 110)],
 )
 def test_announcements(language: str, all_of_them: int, at_least: int) -> None:
     data = tomllib.loads((VECTORS / "announcements.toml").read_text(encoding="utf-8"))
@@ -186,9 +190,10 @@ def test_announcements(language: str, all_of_them: int, at_least: int) -> None:
     for said, texts in data[language].items():
         for text in texts:
             for heard in as_heard(text, source):
-                found, share = read_growing(AnnouncementReader(phrases), heard)
+                step = 1 if heard == text else 3
+                found, share = read_growing(AnnouncementReader(phrases), heard, step)
                 counts[said, "+".join(found) or "other"] += 1
-                shares += [share] if share else []
+                shares += [share] if share and step == 1 else []
                 if said != ("+".join(found) or "other"):
                     tell(f"{said}: {heard!r} taken for {found}")
     tell(table(f"announcements, {language}", counts))

@@ -364,10 +364,11 @@ class CallScreening:
                 found = self._machine.on(WhoAnswered(at_ms, answered)) or found
         return found or self.tick(at_ms)
 
-    def signalled(self, stage: Stage, at_ms: int) -> Screening | None:
-        """What the network says. Answered: who it is is listened for from now on."""
-        found = self._machine.on(Signalled(at_ms, stage))
-        if stage is Stage.ANSWERED and self._answering is None and self._config.who_answered:
+    def signalled(self, stage: str, at_ms: int) -> Screening | None:
+        """What the network says, a Stage. Answered: who it is is listened for from now on.
+        Raises ValueError for another word."""
+        found = self._machine.on(Signalled(at_ms, Stage(stage)))
+        if stage == Stage.ANSWERED and self._answering is None and self._config.who_answered:
             self._answering = AnsweringDetector(self._config.answering)
         return found
 
