@@ -13,6 +13,7 @@ from backend.agi_server import AgiServer, ThreadedAgi, listen, request_of
 from backend.ami_listener import AmiConnection
 from backend.ami_watch import EventWatch
 from backend.app.home import Heartbeat, Home, Records, ami_account, scenario_folders
+from backend.app.screening import open_judges
 from backend.app.speech import open_speech
 from backend.call import scenario
 from backend.call.call import CallConfig
@@ -68,7 +69,7 @@ def run_voice(stop: threading.Event, ready: Ready, spec: VoiceSpec) -> None:
         rooms.callback(ami.stop)
         routes = RouteBook(Routes(engine))
         leg_server, desk = _open_desk(settings, spec.number, rooms)
-        legs = LegServices(desk, watch, Rules.of(settings))
+        legs = LegServices(desk, watch, Rules.of(settings), open_judges(settings))
         services = _services(spec, stop, ami, sink, records, routes, legs, rooms)
         server = _open_agi(settings, services, rooms)
         ready({"agi_port": server.port, "ws_port": sink.port})
