@@ -220,10 +220,13 @@ def test_a_task_id_that_is_none_is_an_inbound_call() -> None:
 
 def test_without_a_fork_the_worker_starts_its_own() -> None:
     run = Run(lambda call: None, FakeAgi(DIALOG_TASK=TASK))
+    (key,) = run.streams.claimed
+    assert key == f"call-{run.started.call_id}", "a key of its own"
     assert run.agi.executed == [
-        ("AudioFork", "ws://127.0.0.1:8081/,D(read)ji(DIALOG_FORK_ID)"),
+        ("AudioFork", f"ws://127.0.0.1:8081/stream/{key},D(read)ji(DIALOG_FORK_ID)"),
         ("StopAudioFork", "own-fork"),
     ]
+    assert run.streams.released == [key]
 
 
 def test_the_articles_fork_is_taken_as_it_is() -> None:

@@ -16,7 +16,7 @@ from backend.call.lent import LentAgi
 from backend.call.line import open_line
 from backend.call.others import LegServices, OtherChannels
 from backend.call.scenario import ScenarioFunction
-from backend.call.streams import Streams
+from backend.call.streams import Streams, keyed_url
 from backend.errors import (
     AsteriskError,
     DialogError,
@@ -152,6 +152,9 @@ class _Session:
         self._info = info
         self._fork_id = variables.get("DIALOG_FORK_ID") or variables.get("WS_SOCKET_SESSION", "")
         self._services = services
+        # Our own fork has a key of its own: the dialplan's, which it replaces, may connect later.
+        self._own_fork = services.own_fork or not self._fork_id
+        self._stream_key = f"call-{info.id}" if self._own_fork else info.channel
         self._numbers = count()
         self._line = open_line(
             self._agi, info, services, on_said=self._said, on_recorded=self._recorded
@@ -181,7 +184,7 @@ class _Session:
                 called=info.called,
             )
         )
-        self._services.streams.claim(info.channel, self._line.fork)
+        self._services.streams.claim(self._stream_key, self._line.fork)
         result: Any = None
         error: str | None = None
         try:
@@ -209,11 +212,12 @@ class _Session:
 
     def _fork(self) -> None:
         """Make sure the audio comes to this worker."""
-        if self._fork_id and not self._services.own_fork:
+        if not self._own_fork:
             return
         if self._fork_id:
             self._exec("StopAudioFork", self._fork_id)
-        result = self._exec("AudioFork", f"{self._services.fork_url},D(read)ji(DIALOG_FORK_ID)")
+        url = keyed_url(self._services.fork_url, self._stream_key)
+        result = self._exec("AudioFork", f"{url},D(read)ji(DIALOG_FORK_ID)")
         if result == NO_RESULT_APP:
             log.error(
                 "%s: no audio: Asterisk has no AudioFork; is app_audiofork.so loaded?",
@@ -269,7 +273,7 @@ class _Session:
         info = self._info
         self._others.close()
         self._stop_fork()
-        self._services.streams.release(info.channel)
+        self._services.streams.release(self._stream_key)
         self._ear.close(LAST_WORDS_S)
         figures = self._ear.figures
         self._services.records.append(

@@ -264,9 +264,6 @@ def test_both_workers_die(stack: Stack, ami: Ami) -> None:
     # No tapes: with the forks gone Asterisk bridges by RTP itself, in a stream of another SSRC,
     # which the subscriber's 22.10 receives but does not always put on its tape.
     hung_up = hangup_of(stack, ami, leg)
-    story = [
-        event["Event"]
-        for event in ami.events
-        if event.get("Uniqueid") in (hung_up["Uniqueid"], f"dialog-{bridged}")
-    ]
-    assert story.index("HangupRequest") < story.index("BridgeLeave"), "together to the end"
+    story = [(event["Event"], event.get("Uniqueid")) for event in ami.events]
+    parted = story.index(("BridgeLeave", f"dialog-{bridged}"))
+    assert story.index(("HangupRequest", hung_up["Uniqueid"])) < parted, "together to the end"
