@@ -18,23 +18,13 @@ class Judgement:
     """What has become of the tone."""
 
     late_ms: list[int] = field(default_factory=list)
-    """Packets that came late: silence stands before them, and nothing is missing."""
-    skipped_ms: int = 0
-    """Whole packets that are missing. A recorder that got some late leaves as many out later."""
+    """Silences: the sender stood still for so long, and nothing is missing."""
     damage: list[str] = field(default_factory=list)
     """Where something is missing, doubled, or not the tone."""
 
-    def is_skip(self, jump: float, packet: float) -> bool:
-        """Whether the jump is that of a few whole packets left out; then they are counted."""
-        for count in range(1, 5):
-            if abs(cmath.phase(cmath.exp(1j * (jump - count * packet)))) < SLACK_RAD:
-                self.skipped_ms += 20 * count
-                return True
-        return False
-
     @property
     def longest_ms(self) -> int:
-        """The longest wait for a late packet."""
+        """The longest silence."""
         return max(self.late_ms, default=0)
 
 
@@ -62,7 +52,7 @@ def judge(samples: array[int], hz: int, trim_ms: int = 200) -> Judgement:
             found.damage.append(f"{place}: level {abs(now):.0f} of {level:.0f}")
         elif silent and abs(jump) < SLACK_RAD:
             found.late_ms.append(20 * silent)
-        elif abs(jump) > SLACK_RAD and not found.is_skip(jump, turn * BLOCK):
+        elif abs(jump) > SLACK_RAD:
             found.damage.append(f"{place}: after {silent} silent packets a jump of {jump:.2f} rad")
         before, silent = now, 0
     return found
