@@ -3,9 +3,13 @@
 The names below are all a scenario needs.
 """
 
-from backend.call.call import Call, Heard, HearStatus, Recording, Sound
+from backend.call.call import Call, Recording
+from backend.call.keys import Digits, DigitsRead, DigitsStatus
+from backend.call.listening import Listening, Result
 from backend.call.playback import Played, PlayEnd
+from backend.call.prompt import Sound, Text
 from backend.call.scenario import scenario
+from backend.call.turn import Heard, HearStatus
 from backend.errors import (
     CommandRefused,
     CommandTimeout,
@@ -20,14 +24,20 @@ __all__ = [
     "CommandRefused",
     "CommandTimeout",
     "DialogError",
+    "Digits",
+    "DigitsRead",
+    "DigitsStatus",
     "Hangup",
     "HearStatus",
     "Heard",
+    "Listening",
     "PlayEnd",
     "Played",
     "RecognitionUnavailable",
     "Recording",
+    "Result",
     "Sound",
     "SynthesisUnavailable",
+    "Text",
     "scenario",
 ]

@@ -4,63 +4,23 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
-from time import monotonic
-from typing import Literal, Protocol
+from typing import Literal
 from uuid import UUID
 
-from backend.call.ear import CallEar
-from backend.call.playback import Played, PlayEnd
-from backend.call.speaker import Speaker
-from backend.errors import BadRequest, CommandRefused, Hangup, RecognitionUnavailable
-from backend.model import Utterance, Word
-from backend.ports import Prompts
+from backend.call.dialogue import Agi, Dialogue
+from backend.call.keys import Digits, DigitsRead
+from backend.call.listening import Listening, ResultCallback
+from backend.call.playback import Played
+from backend.call.prompt import Interruptible, Prompts
+from backend.call.turn import BargeIn, Heard
+from backend.errors import BadRequest, CommandRefused
 from backend.protocol.agi import Reply
 
 log = logging.getLogger(__name__)
 
-HANGUP_POLL_S = 0.2  # Asterisk tells of a hangup on the AGI connection; nobody reads it meanwhile
-STREAM_S = 3.0  # the fork connects within this, or there is nothing to recognise
-MAX_UTTERANCE_S = 60.0
 NO_RESULT_APP = "-2"  # EXEC: no such application (res_agi.c, handle_exec)
-
-
-@dataclass(frozen=True, slots=True)
-class Sound:
-    """A sound file by its name, no extension: the backend's own, in ``sounds_dir``, or else
-    Asterisk's, relative to its sounds folder."""
-
-    name: str
-
-
-Prompt = str | Sound  # a plain string is text to synthesise
-
-
-class HearStatus(StrEnum):
-    """How a turn ended."""
-
-    RECOGNIZED = "recognized"
-    TIMEOUT = "timeout"
-
-
-@dataclass(frozen=True, slots=True)
-class Heard:
-    """What ``hear`` returns. Times in ms of the call's audio; text is empty on timeout."""
-
-    status: HearStatus
-    text: str = ""
-    confidence: float | None = None
-    language: str | None = None
-    start_ms: int | None = None
-    end_ms: int | None = None
-    words: tuple[Word, ...] = ()
-    prompt: Played | None = None
-
-    @property
-    def recognized(self) -> bool:
-        return self.status is HearStatus.RECOGNIZED
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,13 +47,6 @@ class CallConfig:
     recognition_s: float
     max_call_s: float
     recordings_dir: str
-
-
-class Agi(Protocol):
-    """The AGI session as the call needs it: agi_server.ThreadedAgi."""
-
-    def command(self, command: str, *args: object, timeout_s: float) -> Reply: ...
-    def poll_hangup(self) -> None: ...
 
 
 class Recording:
@@ -124,22 +77,15 @@ class Call:
         info: CallInfo,
         config: CallConfig,
         agi: Agi,
-        speaker: Speaker,
-        ear: CallEar,
+        dialogue: Dialogue,
         *,
-        prompts: Prompts,
-        on_spoken: Callable[[Utterance], None],
         on_recording: Callable[[str], None],
     ) -> None:
         self.info = info
         self._config = config
         self._agi = agi
-        self._speaker = speaker
-        self._ear = ear
-        self._prompts = prompts
-        self._on_spoken = on_spoken
+        self._dialogue = dialogue
         self._on_recording = on_recording
-        self._ends_at = monotonic() + config.max_call_s
         self._answered = False
         self.hung_up = False  # by the scenario itself
 
@@ -176,7 +122,7 @@ class Call:
         if not self._answered:
             self._command("ANSWER")
             self._answered = True
-            self._ear.listen()
+            self._dialogue.begin()
         if settle_s > 0:
             self.wait(settle_s)
 
@@ -187,12 +133,7 @@ class Call:
 
     def wait(self, duration_s: float) -> None:
         """Do nothing for a while; raises Hangup as soon as the other side hangs up."""
-        ends = monotonic() + duration_s
-        while (left := ends - monotonic()) > 0:
-            seen = self._ear.changes
-            self._agi.poll_hangup()
-            self._ear.wait(seen, min(left, HANGUP_POLL_S))
-        self._agi.poll_hangup()
+        self._dialogue.wait(duration_s)
 
     def execute(self, application: str, *arguments: object) -> str:
         """Run a dialplan application; returns its AGI result. Raises BadRequest for a name or
@@ -226,112 +167,136 @@ class Call:
 
     # Speaking
 
-    def speak(self, prompt: Prompt) -> Played:
-        """Play a text or a Sound to its end.
+    def speak(
+        self,
+        prompt: Prompts,
+        *,
+        repeat: int = 1,
+        interruptible: Interruptible = "off",
+        language: str | None = None,
+        on_error: Prompts | None = None,
+    ) -> Played:
+        """Play a text, a Sound, or a list of them as one prompt, to its end.
 
-        Raises SynthesisUnavailable, CommandRefused when Asterisk has no such sound, BadRequest
-        when the backend's own cannot be played.
+        ``repeat``: how often in all, at most 100 times the list's length. ``interruptible``: what ends it early: the caller's
+        voice, a key (which stays to be read), any of the two. ``language``: BCP 47 tag of the texts
+        (default: the call's; a Text has its own). ``on_error``: what is played, from its
+        beginning, when synthesis fails; ``Played.error`` then says why.
+
+        Raises SynthesisUnavailable (without ``on_error``), CommandRefused when Asterisk has no
+        such sound, BadRequest when the backend's own cannot be played, or for a wrong argument.
         """
-        return self._play(prompt)
+        return self._dialogue.speak(
+            prompt, repeat=repeat, interruptible=interruptible, language=language, on_error=on_error
+        )
 
-    def _play(self, prompt: Prompt) -> Played:
-        if isinstance(prompt, Sound):
-            sound, text = self._prompts.sound(prompt.name), f"[{prompt.name}]"
-        else:
-            sound, text = self._prompts.text(prompt, self.language), prompt
-        start_ms = self._ear.position_ms
-        try:
-            played = self._speaker.play(sound, timeout_s=self._left_s())
-        except Hangup:  # what was heard of it is in the transcript all the same
-            self._on_spoken(Utterance("robot", text, start_ms, self._ear.position_ms))
-            raise
-        self._on_spoken(Utterance("robot", text, start_ms, start_ms + played.end_ms))
-        return played
+    def prepare(self, prompt: Prompts, *, language: str | None = None) -> None:
+        """Begin to synthesise what will be spoken soon; returns at once, raises nothing of the
+        synthesis: that is told when it is spoken. Raises BadRequest."""
+        self._dialogue.prepare(prompt, language=language)
 
     # Hearing
 
     def hear(
         self,
-        prompt: Prompt | None = None,
+        prompt: Prompts | None = None,
         *,
         timeout_s: float = 10.0,
-        barge_in: Literal["voice", "off"] = "voice",
+        barge_in: BargeIn = "voice",
+        language: str | Sequence[str] | None = None,
+        hints: Sequence[str] = (),
+        end_silence_s: float | None = None,
+        digits: Digits | None = None,
     ) -> Heard:
         """One turn: play the prompt, listen from its start, return at the utterance's end.
 
-        ``timeout_s``: how long to wait for speech, from the prompt's end. ``barge_in="voice"``:
-        speech stops the prompt. What was said before ``hear`` began does not count; what is being
-        said when it begins does. A noise without words counts as nothing said.
+        ``timeout_s``: how long to wait for speech or a key, from the prompt's end. ``barge_in``:
+        what stops the prompt: "voice": any voice, at once; "words": voice pauses it, words stop it,
+        and after a noise or a back-channel word it goes on from where it stopped (such words are
+        no answer); "off": nothing, but what is said meanwhile counts. ``language``: BCP 47 tag, or
+        several, of which the one spoken is in the result; the first one is the prompt's.
+        ``hints``: words and phrases that are likely (see docs/scenarios.md for who uses them).
+        ``end_silence_s``: this much silence ends the utterance, 0.1 to 5. ``digits``: keys are an
+        answer, too: the first one stops the prompt, and speech after it does not count.
 
-        Raises RecognitionUnavailable when the recogniser or the fork fails, never waits for ever.
+        What was said before ``hear`` began does not count; what is being said when it begins does.
+        A noise without words counts as nothing said. Keys that were typed ahead do count.
+
+        Raises RecognitionUnavailable when the recogniser or the fork fails, never waits for ever;
+        with ``digits`` the turn goes on with the keys alone instead, and ``Heard.error`` says why.
+        Raises what ``speak`` raises.
         """
-        if timeout_s <= 0:
-            raise BadRequest("timeout_s", f"{timeout_s!r}: expected seconds, more than 0")
-        if barge_in not in ("voice", "off"):
-            raise BadRequest("barge_in", f"{barge_in!r}: expected 'voice' or 'off'")
-        self._ear.listen()
-        since_ms = self._ear.position_ms
-        played = None
-        if prompt is not None:
-            played = self._play_over(prompt, interruptible=barge_in == "voice")
-        utterance = self._await_utterance(since_ms, timeout_s)
-        if utterance is None:
-            return Heard(HearStatus.TIMEOUT, prompt=played)
-        return Heard(
-            HearStatus.RECOGNIZED,
-            utterance.text,
-            utterance.confidence,
-            utterance.language,
-            utterance.start_ms,
-            utterance.end_ms,
-            utterance.words,
-            played,
+        return self._dialogue.hear(
+            prompt,
+            timeout_s=timeout_s,
+            barge_in=barge_in,
+            language=language,
+            hints=hints,
+            end_silence_s=end_silence_s,
+            digits=digits,
         )
 
-    def _play_over(self, prompt: Prompt, *, interruptible: bool) -> Played:
-        if interruptible:
-            self._ear.on_voice(self._speaker.stop)
-        try:
-            return self._play(prompt)
-        finally:
-            self._ear.on_voice(None)
+    def cancel_hear(self, reason: str = "cancelled") -> bool:
+        """End the ``hear`` or ``read_digits`` under way, its prompt, too; it returns with the
+        status cancelled and this reason. From any thread, never blocks. Returns whether there was
+        one: one that has not begun is not cancelled."""
+        return self._dialogue.cancel_hear(reason)
 
-    def _await_utterance(self, since_ms: int, timeout_s: float) -> Utterance | None:
-        began = monotonic()
-        quiet_until = began + timeout_s  # no speech by then: timeout
-        spoken_since: float | None = None
-        while True:
-            seen = self._ear.changes  # before looking: what comes meanwhile ends the wait
-            self._agi.poll_hangup()
-            if (utterance := self._ear.take(since_ms)) is not None:
-                return utterance
-            self._check_recognition(began)
-            now = monotonic()
-            if self._ear.speaking:
-                spoken_since = spoken_since or now
-                if now - spoken_since > MAX_UTTERANCE_S:
-                    self._ear.end_utterance()
-                    spoken_since = now
-            else:
-                spoken_since = None
-                if self._ear.owed_s() is None and now >= quiet_until:
-                    return self._ear.take(since_ms)
-            left = quiet_until - now
-            self._ear.wait(seen, min(left, HANGUP_POLL_S) if left > 0 else HANGUP_POLL_S)
+    def listen(
+        self,
+        *,
+        partials: bool = True,
+        language: str | Sequence[str] | None = None,
+        hints: Sequence[str] = (),
+        on_result: ResultCallback | None = None,
+        on_final: ResultCallback | None = None,
+    ) -> Listening:
+        """Recognise all that the caller says, from now on until ``stop`` or the call's end, beside
+        whatever the scenario does: ``speak`` and ``hear`` work as ever, and both ``hear`` and the
+        listening get what is said.
 
-    def _check_recognition(self, began: float) -> None:
-        if self._ear.failure is not None:
-            raise RecognitionUnavailable(self._ear.failure)
-        owed_s = self._ear.owed_s() if self._ear.own_end else None
-        if owed_s is not None and owed_s > self._config.recognition_s:
-            raise RecognitionUnavailable(
-                f"no result within {self._config.recognition_s:g} s of the utterance's end"
-            )
-        if not self._ear.connected and monotonic() - began > STREAM_S:
-            raise RecognitionUnavailable(
-                f"no audio stream from Asterisk within {STREAM_S:g} s: is app_audiofork loaded, "
-                "and can Asterisk reach the frame sink (asterisk-dialog doctor)?"
-            )
+        ``partials``: also what the caller seems to be saying. ``on_result`` gets every result,
+        ``on_final`` the final ones; see ``on_dtmf`` for the thread they run on. ``language``,
+        ``hints``: as in ``hear``, for as long as it listens; a ``hear`` with its own has them for
+        its turn. One at a time: raises BadRequest while another has not been stopped.
+        """
+        return self._dialogue.listen(
+            partials=partials,
+            language=language,
+            hints=hints,
+            on_result=on_result,
+            on_final=on_final,
+        )
+
+    # Keys
+
+    def on_dtmf(self, callback: Callable[[str], object] | None) -> None:
+        """``callback`` gets each key from now on, one of 0-9 * # A-D; None: no longer. The keys can
+        be read all the same.
+
+        All callbacks of a call run one after the other, in order, on a thread of the call's own
+        that the runtime starts and ends. There ``cancel_hear``, ``Listening.stop``, ``log`` and
+        the properties are allowed, nothing else of the call. What a callback raises is logged.
+        Raises CommandRefused where the fork does not tell of keys (a module before version 2)."""
+        self._dialogue.on_dtmf(callback)
+
+    def read_digits(
+        self,
+        max: int = 1,
+        *,
+        terminator: str | None = "#",
+        timeout_s: float = 10.0,
+        between_s: float = 3.0,
+        prompt: Prompts | None = None,
+    ) -> DigitsRead:
+        """Keys: ``max`` of them, or fewer and ``terminator``, or fewer and ``between_s`` without
+        another. ``timeout_s``: for the first, from the prompt's end. The first key stops the prompt.
+
+        Keys that were pressed before and that nobody has read count (64 at most are kept): when
+        there are some the prompt is not played. Raises what ``speak`` raises, BadRequest."""
+        return self._dialogue.read_digits(
+            Digits(max, terminator, between_s), timeout_s=timeout_s, prompt=prompt
+        )
 
     # Recording
 
@@ -351,11 +316,8 @@ class Call:
 
     # Underneath
 
-    def _left_s(self) -> float:
-        return max(self._ends_at - monotonic(), 0.0) + self._config.command_s
-
     def _command(self, command: str, *args: object) -> Reply:
         return self._agi.command(command, *args, timeout_s=self._config.command_s)
 
 
-__all__ = ["Call", "CallConfig", "CallInfo", "HearStatus", "Heard", "PlayEnd", "Recording", "Sound"]
+__all__ = ["Call", "CallConfig", "CallInfo", "Recording"]

@@ -15,7 +15,7 @@ import threading
 from dataclasses import dataclass
 from enum import StrEnum
 from time import monotonic
-from typing import Protocol
+from typing import Literal, Protocol
 
 from backend.errors import AsteriskError, CommandRefused
 from backend.ports import Ami, AmiReply
@@ -39,10 +39,13 @@ class PlayEnd(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Played:
-    """``end_ms``: how much of the prompt was played."""
+    """``end_ms``: how much of the prompt was played. ``by``: what interrupted it. ``error``: why
+    the prompt of ``on_error`` was played instead."""
 
     end: PlayEnd
     end_ms: int
+    by: Literal["voice", "words", "keys", "cancel"] | None = None
+    error: str | None = None
 
 
 class Commands(Protocol):
