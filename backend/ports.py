@@ -142,6 +142,35 @@ class RecordSink(Protocol):
         disk refuses."""
 
 
+class KeyValues(Protocol):
+    """The store behind ``call.store``: JSON values by key, in spaces. Thread-safe; every method
+    raises StorageUnavailable within a few seconds, and then nobody knows whether it was done.
+
+    ``value`` and ``expected`` are JSON texts, checked already; what is read is decoded. A key
+    whose time is over is not there.
+    """
+
+    def get(self, space: str, key: str) -> object:
+        """None: it is not there."""
+
+    def set(self, space: str, key: str, value: str, expires_s: float | None) -> None: ...
+
+    def add(self, space: str, key: str, n: int, expires_s: float | None) -> int:
+        """The sum. ``expires_s`` counts only for a key that is made by this. Raises BadRequest
+        for a value that is no whole number, or a sum beyond 64 bits."""
+
+    def compare_and_set(
+        self, space: str, key: str, expected: str | None, value: str | None, expires_s: float | None
+    ) -> bool:
+        """Whether the value was ``expected`` (None: not there) and is ``value`` (None: not
+        there) now."""
+
+    def delete(self, space: str, key: str) -> bool:
+        """Whether it was there."""
+
+    def keys(self, space: str, prefix: str, limit: int) -> list[str]: ...
+
+
 @dataclass(frozen=True, slots=True)
 class AmiReply:
     """A response to an AMI action. ``events``: the list of an action that answers with one."""
