@@ -13,7 +13,14 @@ setup(
     license="MIT",
     python_requires=">=3.11,<3.14",
     packages=find_packages(include=["backend", "backend.*"]),
-    package_data={"backend": ["py.typed", "storage/migrations/*.py", "storage/migrations/**/*.py"]},
+    package_data={
+        "backend": [
+            "py.typed",
+            "call/backchannel.toml",
+            "storage/migrations/*.py",
+            "storage/migrations/**/*.py",
+        ]
+    },
     install_requires=[
         "panoramisk>=1.4",
         "pyst2>=0.5.1",

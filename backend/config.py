@@ -167,6 +167,19 @@ class Settings(BaseSettings):
     vad_onset_ms: int = Field(
         default=40, ge=20, le=400, description="Voice this long counts as speech (barge-in)."
     )
+    # A word takes 0.3 to 0.6 s, its partial text comes some 0.3 s later: in a second most words
+    # are known, and a prompt that a cough has paused goes on before the caller asks what is wrong.
+    decide_ms: int = Field(
+        default=1000,
+        ge=200,
+        le=5000,
+        description='With barge_in="words": a pause without words is no longer than this.',
+    )
+    backchannel_file: Path | None = Field(
+        default=None,
+        description='Words that stop no prompt ("uh-huh"), a list per language; default: those '
+        "of the package, backend/call/backchannel.toml.",
+    )
 
     # HTTP
     http_host: str = "127.0.0.1"

@@ -19,11 +19,15 @@ FRAME_BYTES = RATE_HZ // 1000 * FRAME_MS * 2  # signed linear, 16 bit, mono
 
 @dataclass(frozen=True, slots=True)
 class RecognitionOptions:
-    """What a recogniser is asked for. ``languages``: BCP 47 tags, the first preferred."""
+    """What a recogniser is asked for. ``languages``: BCP 47 tags, the first preferred. ``hints``:
+    phrases that are likely. ``max_pause_ms``: where the service ends utterances, the pause between
+    words that it is told to tolerate; None: as it is set."""
 
     languages: tuple[str, ...] = ("ru-RU",)
     model: str = "general"
     partials: bool = True
+    hints: tuple[str, ...] = ()
+    max_pause_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +90,21 @@ class Recognizer(Protocol):
     ) -> RecognitionStream:
         """Start a session at once (no blocking connect). ``on_event`` runs on the recogniser's
         own thread, one event at a time, in order; it must not block."""
+
+
+class CallStream(RecognitionStream, Protocol):
+    """Recognition of a whole call, session after session."""
+
+    def change(self, options: RecognitionOptions) -> None:
+        """Recognise with these from now on, and what is being said now, from its beginning. What
+        was said before is recognised as it was begun; no word is lost. The same: nothing."""
+
+
+class CallRecognizer(Protocol):
+    def open(
+        self, options: RecognitionOptions, on_event: Callable[[RecognitionEvent], None]
+    ) -> CallStream:
+        """As Recognizer.open."""
 
 
 class Synthesizer(Protocol):

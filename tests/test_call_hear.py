@@ -9,13 +9,17 @@ from uuid import uuid4
 
 import pytest
 
-from backend.call import call as module
 from backend.call import ear as ear_module
-from backend.call.call import Call, CallConfig, CallInfo, Heard, HearStatus, Sound
+from backend.call import turn as module
+from backend.call.call import Call, CallConfig, CallInfo
+from backend.call.dialogue import Dialogue, TalkConfig
 from backend.call.ear import CallEar
+from backend.call.keys import Keys
 from backend.call.playback import FilePlayback, PlayEnd
+from backend.call.prompt import Sound
 from backend.call.speaker import Speaker
 from backend.call.streaming import StreamPlayback
+from backend.call.turn import Heard, HearStatus
 from backend.errors import BadRequest, Hangup, RecognitionUnavailable
 from backend.media.gate import VoiceGate
 from backend.media.voice import SpeechEnded, SpeechStarted, VoiceEvent
@@ -42,6 +46,10 @@ class ByValueDetector:
     def __init__(self) -> None:
         self.now_ms = 0
         self._quiet = 2
+        self.end_silence_ms: list[int | None] = []
+
+    def end_silence(self, silence_ms: int | None) -> None:
+        self.end_silence_ms.append(silence_ms)
 
     def feed(self, pcm: bytes) -> list[VoiceEvent]:
         events: list[VoiceEvent] = []
@@ -71,6 +79,9 @@ class FakeRecognizer:
     ) -> FakeRecognizer:
         self.on_event = on_event
         return self
+
+    def change(self, options: RecognitionOptions) -> None:
+        """All are the same to it."""
 
     def feed(self, pcm: bytes) -> None:
         self.audio += pcm
@@ -116,18 +127,22 @@ class Talk:
         info = CallInfo(
             uuid4(), None, "PJSIP/x-1", "1", "inbound", "100", "200", "test", None, "ru-RU"
         )
+        files = FilePlayback(self.channel, self.channel, "PJSIP/x-1")
+        self.dialogue = Dialogue(
+            "PJSIP/x-1",
+            TalkConfig("ru-RU", command_s=5, recognition_s=0.2, max_call_s=60),
+            self.channel,
+            Speaker("PJSIP/x-1", self.stream, files),
+            self.ear,
+            Keys(),
+            prompts=FakePrompts(),
+            on_spoken=self.said.append,
+        )
         self.call = Call(
             info,
             CallConfig(command_s=5, recognition_s=0.2, max_call_s=60, recordings_dir="/rec/"),
             self.channel,
-            Speaker(
-                "PJSIP/x-1",
-                self.stream,
-                FilePlayback(self.channel, self.channel, "PJSIP/x-1"),
-            ),
-            self.ear,
-            prompts=FakePrompts(),
-            on_spoken=self.said.append,
+            self.dialogue,
             on_recording=self.recordings.append,
         )
         self.ear.on_open()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from backend.app.home import SpeechAddress
 from backend.config import Settings
 from backend.errors import SpeechError
-from backend.ports import Recognizer
+from backend.ports import CallRecognizer
 from backend.supervisor import Ready, Spec, Supervisor
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def run_speech(stop: threading.Event, ready: Ready, port: int) -> None:
 
 def open_speech(
     settings: Settings, where: SpeechAddress, rooms: ExitStack
-) -> tuple[Recognizer, SpeechKitSynthesizer]:
+) -> tuple[CallRecognizer, SpeechKitSynthesizer]:
     """Recogniser and synthesiser, closed with ``rooms``."""
     from backend.speech.rolling import RollingRecognizer
     from backend.speech.speechkit import SpeechKitRecognizer

@@ -178,7 +178,7 @@ class Call:
     ) -> Played:
         """Play a text, a Sound, or a list of them as one prompt, to its end.
 
-        ``repeat``: how often in all, at most 100 times the list's length. ``interruptible``: what ends it early: the caller's
+        ``repeat``: how often in all, 1 to 100. ``interruptible``: what ends it early: the caller's
         voice, a key (which stays to be read), any of the two. ``language``: BCP 47 tag of the texts
         (default: the call's; a Text has its own). ``on_error``: what is played, from its
         beginning, when synthesis fails; ``Played.error`` then says why.
@@ -290,7 +290,8 @@ class Call:
         prompt: Prompts | None = None,
     ) -> DigitsRead:
         """Keys: ``max`` of them, or fewer and ``terminator``, or fewer and ``between_s`` without
-        another. ``timeout_s``: for the first, from the prompt's end. The first key stops the prompt.
+        another. ``timeout_s``: for the first, from the prompt's end. The first key stops the
+        prompt.
 
         Keys that were pressed before and that nobody has read count (64 at most are kept): when
         there are some the prompt is not played. Raises what ``speak`` raises, BadRequest."""
@@ -317,6 +318,7 @@ class Call:
     # Underneath
 
     def _command(self, command: str, *args: object) -> Reply:
+        self._dialogue.check_thread()
         return self._agi.command(command, *args, timeout_s=self._config.command_s)
 
 

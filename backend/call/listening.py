@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
 
-from backend.model import Word
+from backend.call.callbacks import Callbacks
+from backend.errors import RecognitionUnavailable
+from backend.model import Utterance, Word
+from backend.ports import Hypothesis
+
+MAX_WAITING = 1000
+POLL_S = 0.2  # a hangup is looked for as often
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """Something the caller said, or, with ``final`` False, seems to be saying. Times in ms of the
-    call's audio."""
+    """Something the caller said, or, with ``final`` False, seems to be saying: then all of the
+    utterance so far. Times in ms of the call's audio."""
 
     text: str
     final: bool
@@ -21,6 +29,9 @@ class Result:
     confidence: float | None = None
     language: str | None = None
     words: tuple[Word, ...] = ()
+
+
+ResultCallback = Callable[[Result], object]
 
 
 class Listening:
@@ -32,11 +43,43 @@ class Listening:
     then partial ones are dropped first, the oldest first (``dropped`` counts).
     """
 
-    dropped: int
+    def __init__(
+        self,
+        callbacks: Callbacks,
+        poll_hangup: Callable[[], None],
+        on_stop: Callable[[Listening], None],
+        *,
+        partials: bool,
+        on_result: ResultCallback | None,
+        on_final: ResultCallback | None,
+    ) -> None:
+        self._callbacks = callbacks
+        self._poll_hangup = poll_hangup
+        self._on_stop = on_stop
+        self._partials = partials
+        self._on_result = on_result
+        self._on_final = on_final
+        self._cond = threading.Condition()  # guards all below
+        self._waiting: deque[Result] = deque()
+        self._stopped: str | None = None
+        self._failure: str | None = None
+        self.dropped = 0
 
     def __iter__(self) -> Iterator[Result]:
-        """The scenario's thread only. Callbacks and other iterations take nothing away."""
-        raise NotImplementedError
+        """The scenario's thread only."""
+        while True:
+            self._poll_hangup()
+            with self._cond:
+                self._cond.wait_for(lambda: self._waiting or self._over, POLL_S)
+                if self._waiting:
+                    result = self._waiting.popleft()
+                elif self._stopped is not None:
+                    return
+                elif self._failure is not None:
+                    raise RecognitionUnavailable(self._failure)
+                else:
+                    continue
+            yield result
 
     def __enter__(self) -> Listening:
         return self
@@ -50,14 +93,80 @@ class Listening:
         self.stop()
 
     def stop(self, reason: str = "stopped") -> None:
-        """No more results; an iteration that waits ends. Any thread, a callback, too; a second stop
-        does nothing. Callbacks that are due already still run."""
-        raise NotImplementedError
+        """No more results; an iteration ends when it has had those that wait. Any thread, a
+        callback, too; a second stop does nothing. Callbacks that are due already still run."""
+        with self._cond:
+            if self._stopped is not None:
+                return
+            self._stopped = reason
+            self._cond.notify_all()
+        self._on_stop(self)
 
     @property
     def stopped(self) -> str | None:
         """Why it was stopped; None: it goes on."""
-        raise NotImplementedError
+        return self._stopped
 
+    @property
+    def _over(self) -> bool:
+        return self._stopped is not None or self._failure is not None
 
-ResultCallback = Callable[[Result], object]
+    # ear.Observer
+
+    def on_voice(self, speaking: bool) -> None:
+        """Of no interest here."""
+
+    def on_time(self) -> None:
+        """Of no interest here."""
+
+    def on_words(self, hypothesis: Hypothesis) -> None:
+        if self._partials:
+            self._tell(
+                Result(
+                    hypothesis.text,
+                    False,
+                    hypothesis.start_ms,
+                    hypothesis.end_ms,
+                    hypothesis.confidence,
+                    hypothesis.language,
+                    hypothesis.words,
+                )
+            )
+
+    def on_utterance(self, utterance: Utterance | None) -> None:
+        if utterance is not None:
+            self._tell(
+                Result(
+                    utterance.text,
+                    True,
+                    utterance.start_ms,
+                    utterance.end_ms,
+                    utterance.confidence,
+                    utterance.language,
+                    utterance.words,
+                )
+            )
+
+    def on_failure(self, message: str) -> None:
+        with self._cond:
+            self._failure = message
+            self._cond.notify_all()
+
+    def _tell(self, result: Result) -> None:
+        with self._cond:
+            if self._over:
+                return
+            self._make_room()
+            self._waiting.append(result)
+            self._cond.notify_all()
+        if self._on_result is not None:
+            self._callbacks.call(self._on_result, result)
+        if result.final and self._on_final is not None:
+            self._callbacks.call(self._on_final, result)
+
+    def _make_room(self) -> None:
+        if len(self._waiting) < MAX_WAITING:
+            return
+        self.dropped += 1
+        partial = next((n for n, result in enumerate(self._waiting) if not result.final), 0)
+        del self._waiting[partial]

@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import count
 from typing import Any, Protocol
 from uuid import UUID, uuid4
 
-from backend.call.call import NO_RESULT_APP, Agi, Call, CallConfig, CallInfo
+from backend.call.backchannel import BackchannelBook
+from backend.call.call import NO_RESULT_APP, Call, CallConfig, CallInfo
+from backend.call.dialogue import Agi, Dialogue, TalkConfig
 from backend.call.ear import CallEar
 from backend.call.fork import CallFork
+from backend.call.keys import Keys
 from backend.call.playback import FilePlayback
 from backend.call.scenario import ScenarioFunction
 from backend.call.speaker import Speaker
@@ -38,7 +41,7 @@ from backend.model import (
     TaskState,
     Utterance,
 )
-from backend.ports import Ami, Prompts, RecognitionOptions, Recognizer, RecordSink
+from backend.ports import Ami, CallRecognizer, Prompts, RecognitionOptions, RecordSink
 
 log = logging.getLogger(__name__)
 
@@ -77,6 +80,8 @@ class VoiceConfig:
     onset_ms: int
     end_silence_ms: int
     own_end_of_utterance: bool
+    decide_ms: int = 1000  # see dialogue.TalkConfig
+    backchannel: BackchannelBook = field(default_factory=lambda: BackchannelBook({}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +98,7 @@ class Services:
     own_fork: bool  # the dialplan's fork may end in another worker: start our own
     ami: Ami
     streams: Streams
-    recognizer: Recognizer
+    recognizer: CallRecognizer
     records: RecordSink
     scenarios: Callable[[], Mapping[str, ScenarioFunction]]
     route: Callable[[str], str | None]  # dialled number → scenario
@@ -172,16 +177,27 @@ class _Session:
             on_utterance=self._said,
         )
         self._stream = StreamPlayback(agi, info.channel)
-        self._call = Call(
-            info,
-            services.call,
+        keys = Keys()
+        self._listener = CallFork(info.channel, self._ear, self._stream, keys)
+        files = FilePlayback(agi, services.ami, info.channel)
+        self._dialogue = Dialogue(
+            info.channel,
+            TalkConfig(
+                info.language,
+                services.call.command_s,
+                services.call.recognition_s,
+                services.call.max_call_s,
+                voice.decide_ms,
+                voice.backchannel,
+            ),
             agi,
-            Speaker(info.channel, self._stream, FilePlayback(agi, services.ami, info.channel)),
+            Speaker(info.channel, self._stream, files),
             self._ear,
+            keys,
             prompts=services.prompts,
             on_spoken=self._said,
-            on_recording=self._recorded,
         )
+        self._call = Call(info, services.call, agi, self._dialogue, on_recording=self._recorded)
 
     def run(self) -> None:
         info = self._info
@@ -203,8 +219,7 @@ class _Session:
                 called=info.called,
             )
         )
-        fork = CallFork(info.channel, self._ear, self._stream)
-        self._services.streams.claim(info.channel, fork)
+        self._services.streams.claim(info.channel, self._listener)
         result: Any = None
         error: str | None = None
         try:
@@ -290,6 +305,7 @@ class _Session:
     def _close(self, outcome: Outcome, result: Any, error: str | None) -> None:
         """Last words, last record; then, and only then, the dialplan is told all was well."""
         info = self._info
+        self._dialogue.close()
         self._stop_fork()
         self._services.streams.release(info.channel)
         self._ear.close(LAST_WORDS_S)

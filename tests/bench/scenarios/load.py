@@ -18,7 +18,8 @@ def watch(call: Call, marks: Marks) -> None:
 
     Instance attributes over the methods: the code that is measured is the product's own.
     """
-    speaker, ear, link = call._speaker, call._ear, call._speaker._stream.link()
+    speaker, ear = call._dialogue._speaker, call._dialogue._ear
+    link = speaker._stream.link()
     assert link is not None, "no fork that takes audio"
     stop, changed, send = speaker.stop, ear._voice_changed, link.send
 
@@ -73,7 +74,7 @@ def speak(call: Call) -> dict[str, object]:
     call.answer()
     marks.mark("speak")
     # What speak() does first; from then on the text is in the making, and it joins that.
-    audio = call._prompts.text(text, call.language).audio()
+    audio = call._dialogue._prompts.text(text, call.language).audio()
     assert audio is not None
     audio.subscribe(lambda: marks.mark("made"))
     call.speak(text)
