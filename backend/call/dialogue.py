@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from time import monotonic
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from backend.call import check
 from backend.call.attention import Attention
@@ -69,6 +69,8 @@ class Dialogue:
     talk's end.
     """
 
+    listening_type: ClassVar[type[Listening]] = Listening
+
     def __init__(
         self,
         channel: str,
@@ -80,8 +82,10 @@ class Dialogue:
         *,
         prompts: PromptSounds,
         on_spoken: Callable[[Utterance], None],
+        clock: Callable[[], float] = monotonic,
     ) -> None:
         self._channel = channel
+        self._clock = clock
         self._config = config
         self._agi = agi
         self._speaker = speaker
@@ -89,7 +93,7 @@ class Dialogue:
         self._keys = keys
         self._prompts = prompts
         self._on_spoken = on_spoken
-        self._ends_at = monotonic() + config.max_call_s
+        self._ends_at = self._clock() + config.max_call_s
         self._options = RecognitionOptions((config.language,))  # of the call
         self._callbacks = Callbacks(f"callbacks-{channel}")
         self._listening: tuple[Listening, RecognitionOptions] | None = None
@@ -117,8 +121,8 @@ class Dialogue:
     def wait(self, duration_s: float) -> None:
         """Do nothing for a while; raises Hangup as soon as the other side hangs up."""
         self.check_thread()
-        ends = monotonic() + duration_s
-        while (left := ends - monotonic()) > 0:
+        ends = self._clock() + duration_s
+        while (left := ends - self._clock()) > 0:
             seen = self._ear.changes
             self._agi.poll_hangup()
             self._ear.wait(seen, min(left, HANGUP_POLL_S))
@@ -180,7 +184,7 @@ class Dialogue:
         try:
             played = self._speaker.play(
                 *sounds,
-                timeout_s=max(self._ends_at - monotonic(), 0.0) + self._config.command_s,
+                timeout_s=max(self._ends_at - self._clock(), 0.0) + self._config.command_s,
                 on_key=self._keys.press if blind else None,
                 idle=self._agi.poll_hangup,
             )
@@ -211,7 +215,7 @@ class Dialogue:
         return self._prompts.text(part, language)
 
     def _attention(self, barge: Barge, since_ms: int) -> Attention:
-        return Attention(barge, self._speaker, self._ear, self._keys, since_ms)
+        return Attention(barge, self._speaker, self._ear, self._keys, since_ms, self._clock)
 
     # Hearing
 
@@ -277,14 +281,14 @@ class Dialogue:
     ) -> tuple[Turn, Heard]:
         """The prompt, then the wait for the turn's end."""
         since_ms = self._ear.position_ms
-        turn = Turn(rules, monotonic())
+        turn = Turn(rules, self._clock())
         with self._under_way(barge, since_ms) as under_way:
             played: Played | None = None
             with under_way.attention as attention:
                 self._take_keys(turn)  # typed ahead
                 if parts is not None and not turn.begun:
                     played = self._play(parts, language, attention, keys=turn.wants_keys)
-            turn.prompt_over(played, monotonic())
+            turn.prompt_over(played, self._clock())
             heard = self._await(turn, under_way, since_ms, attention.ignored)
         if turn.digits_status is DigitsStatus.COMPLETE:
             assert rules.digits is not None
@@ -319,7 +323,7 @@ class Dialogue:
             self._take_keys(turn)
             if under_way.reason is not None:
                 turn.cancel(under_way.reason)
-            now_s = monotonic()
+            now_s = self._clock()
             if (heard := turn.look(sight, now_s)) is not None:
                 return heard
             if turn.cut_due(sight, now_s):
@@ -365,7 +369,7 @@ class Dialogue:
         if self._listening is not None:
             raise BadRequest("listen", "another listening has not been stopped")
         options = self._turn_options(language, hints, None)
-        listening = Listening(
+        listening = self.listening_type(
             self._callbacks,
             self._agi.poll_hangup,
             self._listening_stopped,
