@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import sys
 import urllib.error
 import urllib.request
@@ -92,13 +93,16 @@ def _settings(options: argparse.Namespace) -> int:
 
 def _scenarios(options: argparse.Namespace) -> int:
     from backend.app.home import scenario_folders
-    from backend.call import scenario
+    from backend.call.shelf import Shelf
 
-    found = scenario.load(scenario_folders(config.load(options.config)))
-    for name, function in sorted(found.items()):
+    logging.getLogger("backend").addHandler(logging.NullHandler())  # each is said once, below
+    shelf = Shelf(scenario_folders(config.load(options.config)))
+    for name, function in sorted(shelf.current().items()):
         text = (function.__doc__ or "").strip().split("\n")[0]
         print(f"{name:20} {text}".rstrip())
-    return 0
+    for refused in shelf.refused():
+        print(f"asterisk-dialog: {refused}", file=sys.stderr)
+    return 1 if shelf.refused() else 0
 
 
 def _call(options: argparse.Namespace) -> int:

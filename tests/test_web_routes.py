@@ -487,6 +487,13 @@ def test_health_needs_control_workers_and_asterisk(client: FlaskClient, engine: 
     instances.beat(control, {"ami_connected": True})
     assert parts() == {"database": True, "control": True, "workers": True}
     assert body(client.get("/health")) == {"status": "ok"}
+    why = "/s/a.py: SyntaxError: invalid syntax"
+    instances.beat(voice, {"calls": 2, "scenarios": 3, "scenarios_refused_why": [why]})
+    assert parts() == {"database": True, "control": True, "workers": True, "scenarios": False}
+    answer = body(get(client, "/health"))
+    assert (answer["status"], answer["parts"]["scenarios"]["why"]) == ("ok", f"refused: {why}")
+    instances.beat(voice, {"calls": 2, "scenarios": 3, "scenarios_refused_why": []})
+    assert parts()["scenarios"] is True
     instances.leave(voice)
     assert client.get("/health").status_code == 503
     assert ALIVE_S > 0

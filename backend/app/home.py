@@ -13,6 +13,7 @@ from typing import Any, Literal
 from sqlalchemy import Engine
 
 from backend.ami_manager import Account
+from backend.call.shelf import Shelf
 from backend.config import Settings
 from backend.errors import StorageUnavailable
 from backend.storage.apply import RecordStore
@@ -49,6 +50,12 @@ def scenario_folders(settings: Settings) -> list[Path]:
     """The ready scenarios, then the user's own, which replace by name."""
     own = [settings.scenarios_dir] if settings.scenarios_dir else []
     return [READY_SCENARIOS, *own]
+
+
+def open_shelf(settings: Settings) -> Shelf:
+    """The scenarios as they are now; the user's own are watched. Raises ScenarioError."""
+    ready, *own = scenario_folders(settings)
+    return Shelf([ready], own)
 
 
 def ami_account(settings: Settings, *, events: Literal["on", "off"]) -> Account:

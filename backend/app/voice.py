@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from backend.agi_server import AgiServer, ThreadedAgi, listen, request_of
 from backend.ami_listener import AmiConnection
-from backend.app.home import Heartbeat, Home, Records, ami_account, scenario_folders
+from backend.app.home import Heartbeat, Home, Records, ami_account, open_shelf
 from backend.app.speech import open_speech
-from backend.call import backchannel, scenario
+from backend.call import backchannel
 from backend.call.backchannel import BackchannelBook
 from backend.call.call import CallConfig
 from backend.call.runner import Services, VoiceConfig, run_call
+from backend.call.shelf import Shelf
 from backend.config import Settings
 from backend.errors import BadRequest, ConfigError, StorageUnavailable
 from backend.speech.cache import PromptCache
@@ -35,6 +36,7 @@ log = logging.getLogger(__name__)
 DRAIN_S = 5.0  # for calls in progress when the backend stops; then their AGI connection is cut
 SYNTHESIS_S = 10.0  # for each part of a prompt that is not in the cache
 SWITCH_S = 0.0005
+MAX_TOLD = 20  # refused files in a heartbeat
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +66,8 @@ def run_voice(stop: threading.Event, ready: Ready, spec: VoiceSpec) -> None:
         ami.start()
         rooms.callback(ami.stop)
         routes = RouteBook(Routes(engine))
-        services = _services(spec, stop, ami, sink, records, routes, rooms)
+        shelf = _watch_scenarios(settings, rooms)
+        services = _services(spec, stop, ami, sink, records, routes, shelf, rooms)
         server = _open_agi(settings, services, rooms)
         ready({"agi_port": server.port, "ws_port": sink.port})
 
@@ -79,6 +82,7 @@ def run_voice(stop: threading.Event, ready: Ready, spec: VoiceSpec) -> None:
                 "streams_refused": sink.counters.refused,
                 "streams_unclaimed": sink.counters.unclaimed,
                 "ami_connected": ami.connected,
+                **_told(shelf),
                 **records.figures(),
             }
 
@@ -90,6 +94,26 @@ def _refresh(routes: RouteBook) -> None:
         routes.refresh()
     except StorageUnavailable as error:
         log.debug("routes as they were: %s", error)
+
+
+def _watch_scenarios(settings: Settings, rooms: ExitStack) -> Shelf:
+    shelf = open_shelf(settings)
+    if settings.default_scenario not in shelf.current():
+        why = "".join(f"; refused: {refused}" for refused in shelf.refused())
+        raise ConfigError(f"default_scenario: no scenario {settings.default_scenario!r}{why}")
+    shelf.start()
+    rooms.callback(shelf.stop)
+    return shelf
+
+
+def _told(shelf: Shelf) -> dict[str, Any]:
+    """What /health and /metrics say of the scenarios."""
+    refused = shelf.refused()
+    return {
+        "scenarios": len(shelf.current()),
+        "scenarios_refused": len(refused),
+        "scenarios_refused_why": [str(one) for one in refused[:MAX_TOLD]],
+    }
 
 
 def _open_sink(settings: Settings, number: int, rooms: ExitStack) -> FrameSink:
@@ -122,13 +146,11 @@ def _services(
     sink: FrameSink,
     records: Records,
     routes: RouteBook,
+    shelf: Shelf,
     rooms: ExitStack,
 ) -> Services:
     """What the worker's calls share."""
     settings = spec.home.settings
-    scenarios = scenario.load(scenario_folders(settings))
-    if settings.default_scenario not in scenarios:
-        raise ConfigError(f"default_scenario: there is no scenario {settings.default_scenario!r}")
     recognizer, synthesizer = open_speech(settings, spec.home.speech, rooms)
     return Services(
         node=settings.node,
@@ -155,7 +177,7 @@ def _services(
         streams=sink,
         recognizer=recognizer,
         records=records.journal,
-        scenarios=lambda: scenarios,
+        scenarios=shelf.current,
         route=lambda number: routes.scenario_for(number, "inbound"),
         prompts=_prompts(settings, synthesizer, rooms),
         stopping=stop.is_set,

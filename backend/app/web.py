@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
+from contextlib import ExitStack
 from typing import Any
 
 from flask import Flask
 
 from backend import web_server
-from backend.app.home import Home, scenario_folders
-from backend.call import scenario
+from backend.app.home import Home, open_shelf
+from backend.call.shelf import Names
 from backend.dialing.policy import Rules
 from backend.storage.engine import make_engine
 from backend.storage.tasks import Tasks
@@ -31,12 +32,16 @@ class _PortPipe:
 def run_web(_stop: threading.Event, ready: Ready, home: Home) -> None:
     """Target of the web process; gunicorn ends it with SIGTERM."""
     settings = home.settings
+    rooms = ExitStack()  # of gunicorn's worker
 
     def build() -> Flask:
         engine = make_engine(home.dsn, name="web", pool=settings.http_threads)
-        names = scenario.load(scenario_folders(settings))
+        rooms.callback(engine.dispose)
+        shelf = open_shelf(settings)
+        shelf.start()
+        rooms.callback(shelf.stop)
         door = Door(
-            rules=Rules.of(settings, names),
+            rules=Rules.of(settings, Names(shelf)),
             clients={name: key.get_secret_value() for name, key in settings.http_tokens.items()},
             token_in_query=settings.http_token_in_query,
             node=settings.node,
@@ -49,4 +54,5 @@ def run_web(_stop: threading.Event, ready: Ready, home: Home) -> None:
         settings.http_port,
         threads=settings.http_threads,
         ready=_PortPipe(ready),
+        at_exit=rooms.close,
     )
