@@ -15,6 +15,7 @@ from urllib.parse import urlencode
 
 from backend import config
 from backend.errors import DialogError
+from backend.trying import cli as trying
 
 POLL_S = 0.5
 
@@ -47,6 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     add("doctor", _doctor, "Check this installation and say how to mend what is wrong.")
     add("settings", _settings, "Every setting with its meaning and its value here.")
     add("scenarios", _scenarios, "The scenarios that calls can name.")
+    trying.add_options(add("try", trying.run, trying.HELP))
     call = add("call", _call, "Make a call through the running backend and wait for its end.")
     call.add_argument("phone")
     call.add_argument("--file", help="sound to play first, by Asterisk's name for it")

@@ -91,7 +91,7 @@ class FakeCall(Call):
     sounds           lengths of sound files in seconds, by name; others last 2 s
     results          what dialplan applications return, by name; others "0"
     troubles         what goes wrong: see ``Troubles``
-    backchannel      words that are no answer (``barge_in="words"``), by language: {"en": ["uh-huh"]}
+    backchannel      words that are no answer (``barge_in="words"``): {"en": ["uh-huh"], …}
 
     Afterwards:
 
@@ -304,7 +304,7 @@ def _book(lists: Mapping[str, Sequence[str]] | None) -> BackchannelBook:
 
 
 def _missed(line: TalkLine) -> TalkLine:
-    note = "not heard: nothing was listening"
+    note = "not heard: no hear was waiting"
     return TalkLine(line.who, line.what, line.text, line.start_ms, line.end_ms, note)
 
 

@@ -38,6 +38,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "dialing": FOUNDATION | PURE | {"ports"},
     "call": FOUNDATION | PURE | {"ports"},
     "scenarios": {""},
+    "trying": FOUNDATION | PURE | {"ports", "call", "testing"},
+    "testing": FOUNDATION | {"call", "trying"},
     "": {"call", "errors"},  # backend/__init__.py: the scenario author's vocabulary
     "config": {"errors"},
     "supervisor": {"errors"},

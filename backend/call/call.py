@@ -20,6 +20,7 @@ from backend.protocol.agi import Reply
 
 log = logging.getLogger(__name__)
 
+NORMAL_CLEARING = 16  # Q.850
 NO_RESULT_APP = "-2"  # EXEC: no such application (res_agi.c, handle_exec)
 
 
@@ -126,10 +127,17 @@ class Call:
         if settle_s > 0:
             self.wait(settle_s)
 
-    def hangup(self) -> None:
-        """End the call. The next command raises Hangup, but the talk came to its end."""
+    def hangup(self, cause: int = 16) -> None:
+        """End the call. The next command raises Hangup, but the talk came to its end. ``cause``:
+        Q.850, what the other side is told (16: normal; before the answer 17: busy, 21: rejected,
+        1: no such number). Raises BadRequest."""
+        if type(cause) is not int or not 1 <= cause <= 127:
+            raise BadRequest("cause", f"{cause!r}: expected a Q.850 cause, 1 to 127")
         self.hung_up = True
-        self._command("HANGUP")
+        if cause == NORMAL_CLEARING:
+            self._command("HANGUP")
+        else:  # AGI's HANGUP knows no cause (res_agi.c, handle_hangup)
+            self._command("EXEC", "Hangup", str(cause))
 
     def wait(self, duration_s: float) -> None:
         """Do nothing for a while; raises Hangup as soon as the other side hangs up."""

@@ -258,7 +258,13 @@ class SimulatedEar(CallEar):
         self._ended_at: list[float] = []  # of utterances whose text is owed
         self._heard: deque[Utterance] = deque()
         self.end_silence_s = END_SILENCE_S
-        self.missed: list[Utterance] = []  # nobody took them
+        self._dropped: list[Utterance] = []  # no hear took them ...
+        self._listened: list[Utterance] = []  # ... but these were listened to
+
+    @property
+    def missed(self) -> list[Utterance]:
+        """What was said and nobody heard."""
+        return [u for u in self._dropped if not any(u is other for other in self._listened)]
 
     # What the person does
 
@@ -279,11 +285,13 @@ class SimulatedEar(CallEar):
     def ended(self, utterance: Utterance | None) -> None:
         if not self._listens or self.failure is not None:
             if utterance is not None:
-                self.missed.append(utterance)
+                self._dropped.append(utterance)
             return
         self._ended_at = self._ended_at[1:]
         if utterance is not None:
             self._heard.append(utterance)
+            if any(isinstance(observer, Listening) for observer in self._watchers):
+                self._listened.append(utterance)
             self._on_utterance(utterance)
         self._tell(lambda observer: observer.on_utterance(utterance))
 
@@ -333,7 +341,7 @@ class SimulatedEar(CallEar):
             utterance = self._heard.popleft()
             if utterance.end_ms > since_ms:
                 return utterance
-            self.missed.append(utterance)
+            self._dropped.append(utterance)
         return None
 
     @property
@@ -362,7 +370,7 @@ class SimulatedEar(CallEar):
         """Words of more than a minute come when they end."""
 
     def close(self, timeout_s: float) -> None:
-        self.missed.extend(self._heard)
+        self._dropped.extend(self._heard)
         self._heard.clear()
 
 

@@ -1,15 +1,16 @@
-"""Somebody at the other end of a simulated line: he does his steps when their moment has come. Pure.
+"""Somebody at the other end of a simulated line: does his steps when their moment has come. Pure.
 
 He answers once the robot has been silent for a moment (script.USUAL_S), one step for each of the
-robot's turns: a prompt, or the beginning of a hear. A hear that still waits AGAIN_S after a step was
-not content with it (a cough, "uh-huh"): then the next step follows in the same turn. Whoever has
-nothing to do for ``patience_s`` hangs up.
+robot's turns: a prompt, or the beginning of a hear. A hear that still waits AGAIN_S after a step
+was not content with it (a cough, "uh-huh"): then the next step follows in the same turn. Whoever
+has nothing to do for ``patience_s`` hangs up.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, Protocol
 
 from backend.model import Utterance, Word
@@ -94,6 +95,8 @@ class Person:
         self._done: Step | None = None  # the last step ...
         self._done_turn: int | None = None  # ... and in which turn; None: the next needs no other
         self._active_s = world.now_s
+        self._utterance: Utterance | None = None  # what he says, or said last
+        self._end: Event | None = None  # it will be over then, unless he goes on
 
     @property
     def left(self) -> tuple[Step, ...]:
@@ -219,39 +222,55 @@ class Person:
 
     def _say(self, step: Say) -> None:
         start_ms = self._world.now_ms
-        texts = step.text.split()
+        before = self._go_on_speaking()
         words = tuple(
             Word(text, start_ms + n * WORD_MS, start_ms + (n + 1) * WORD_MS)
-            for n, text in enumerate(texts)
+            for n, text in enumerate(step.text.split())
         )
-        language = step.language or self._around.ear.language
         end_ms = words[-1].end_ms
         self._around.tell(TalkLine(self.name, "says", step.text, start_ms, end_ms))
-        self._around.ear.voice(True)
+        language = step.language or self._around.ear.language
         for n in range(1, len(words) + 1):
-            so_far = Hypothesis(
-                " ".join(texts[:n]), False, start_ms, words[n - 1].end_ms, None, language, words[:n]
-            )
-            self._later(n * WORD_MS / 1000, lambda h=so_far: self._around.ear.words(h))  # type: ignore[misc]
-        said = Utterance(
-            "caller", step.text, start_ms, end_ms, step.confidence, language, words
-        )
+            said = _said((*before, *words[:n]), step, language)
+            self._later(n * WORD_MS / 1000, partial(self._is_guessed, said))
         self._later((end_ms - start_ms) / 1000, lambda: self._finish(step))
+        said = _said((*before, *words), step, language)
         self._is_heard((end_ms - start_ms) / 1000, said)
 
     def _cough(self, step: Cough) -> None:
         start_ms = self._world.now_ms
+        before = self._go_on_speaking()
         self._around.tell(TalkLine(self.name, "coughs", "", start_ms, start_ms + COUGH_MS))
-        self._around.ear.voice(True)
         self._later(COUGH_MS / 1000, lambda: self._finish(step))
-        self._is_heard(COUGH_MS / 1000, None)
+        self._is_heard(COUGH_MS / 1000, self._utterance if before else None)
+
+    def _go_on_speaking(self) -> tuple[Word, ...]:
+        """His voice is heard. The words of the same utterance so far: there are some when he has
+        not been silent for long enough to end it."""
+        if self._end is not None:
+            self._end.cancel()
+            return self._utterance.words if self._utterance is not None else ()
+        self._around.ear.voice(True)
+        return ()
+
+    def _is_guessed(self, said: Utterance) -> None:
+        guess = Hypothesis(
+            said.text, False, said.start_ms, said.end_ms, None, said.language, said.words
+        )
+        self._around.ear.words(guess)
 
     def _is_heard(self, lasts_s: float, said: Utterance | None) -> None:
         """His voice ends after ``lasts_s``; the ear notices it, then knows what it was."""
         ear = self._around.ear
+        self._utterance = said
         silent_s = lasts_s + ear.end_silence_s
-        self._later(silent_s, lambda: ear.voice(False))
-        self._later(silent_s + RECOGNITION_S, lambda: ear.ended(said))
+
+        def voice_ends() -> None:
+            self._end = None
+            ear.voice(False)
+            self._later(RECOGNITION_S, lambda: ear.ended(said))
+
+        self._end = self._later(silent_s, voice_ends)
 
     def _press(self, step: Press, keys: str) -> None:
         if not keys:
@@ -260,9 +279,9 @@ class Person:
         self._around.press(keys[0], self._world.now_ms)
         self._later(2 * KEY_S, lambda: self._press(step, keys[1:]))
 
-    def _later(self, delay_s: float, action: Callable[[], object]) -> None:
+    def _later(self, delay_s: float, action: Callable[[], object]) -> Event:
         """Unless he goes before."""
-        self._world.after(delay_s, lambda: None if self._gone else action())
+        return self._world.after(delay_s, lambda: None if self._gone else action())
 
     # Patience
 
@@ -278,6 +297,13 @@ class Person:
         else:
             again_s = left_s if left_s > 0 else self._patience_s
             self._world.after(again_s, self._lose_patience)
+
+
+def _said(words: tuple[Word, ...], step: Say, language: str) -> Utterance:
+    text = " ".join(word.text for word in words)
+    return Utterance(
+        "caller", text, words[0].start_ms, words[-1].end_ms, step.confidence, language, words
+    )
 
 
 __all__ = ["PATIENCE_S", "HangUp", "Person", "Surroundings", "TalkLine"]

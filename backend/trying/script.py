@@ -25,7 +25,7 @@ When = Literal["after", "over", "then"]
 
 # The usual moment of a step, seconds: after the robot's last sound, after the first sound of its
 # prompt, after the end of the step before.
-USUAL_S: dict[When, float] = {"after": 0.7, "over": 1.0, "then": 0.5}
+USUAL_S: dict[When, float] = {"after": 0.7, "over": 1.0, "then": 1.0}
 _WHEN: dict[str, When] = {"after": "after", "over": "over", "then": "then"}
 MAX_AFTER_S = 3600.0
 MAX_KEYS = 64
@@ -139,9 +139,7 @@ def silence(for_s: float | None = None) -> Silence:
     return Silence(None if for_s is None else _seconds("for_s", for_s))
 
 
-def cough(
-    *, over_prompt: bool = False, then: bool = False, after_s: float | None = None
-) -> Cough:
+def cough(*, over_prompt: bool = False, then: bool = False, after_s: float | None = None) -> Cough:
     """Make a noise without words."""
     return Cough(_moment(over_prompt, then, after_s))
 
@@ -245,6 +243,27 @@ _VERBS: dict[str, Callable[[str], Step]] = {
     "cough": _parsed_cough,
     "hangup": _parsed_hangup,
 }
+
+
+def text_of(step: Step) -> str:
+    """A step as ``parse_step`` reads it; a Do has no such text."""
+    moment = step.moment
+    words: list[str] = [] if moment == Moment() else [moment.when]
+    if moment.after_s is not None:
+        words.append(f"{moment.after_s:g}")
+    if isinstance(step, Say):
+        words += ["say", step.text]
+    elif isinstance(step, Press):
+        words += ["press", step.keys]
+    elif isinstance(step, Silence):
+        words += ["silence"] if step.for_s is None else ["silence", f"{step.for_s:g}"]
+    elif isinstance(step, Cough):
+        words.append("cough")
+    elif isinstance(step, HangUp):
+        words += ["hangup"] if step.cause == 16 else ["hangup", str(step.cause)]
+    else:
+        words.append(f"do {step.function!r}")
+    return " ".join(words)
 
 
 def steps_of(script: Script, *, name: str = "script") -> tuple[Step, ...]:
