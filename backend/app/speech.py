@@ -68,6 +68,7 @@ def open_speech(
         max_pause_ms=settings.end_silence_ms,
         # A little less than the call's patience: then its own words say what was wrong.
         answer_s=settings.recognition_s * 0.9,
+        hints_as_model=where.local,
     )
     rooms.callback(recognizer.close)
     synthesizer = SpeechKitSynthesizer(
