@@ -151,6 +151,11 @@ class Settings(BaseSettings):
         default=False, description="Plain text towards the endpoints (own servers on loopback)."
     )
     speech_local_port: int = Field(default=0, ge=0, le=65535, description="0: a free port.")
+    speech_local_phrases: Names = Field(
+        default=(),
+        description="Phrases that the local server's small grammar gets besides yes, no, operator "
+        "and the like; English, comma separated.",
+    )
     end_of_utterance: Literal["silence", "speechkit"] = Field(
         default="silence",
         description="Who ends an utterance: our measure of silence, or SpeechKit's classifier.",
@@ -203,7 +208,9 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         return (init_settings, env_settings, TomlConfigSettingsSource(settings_cls))
 
-    @field_validator("agi_allow", "contexts", "caller_ids", "variables", mode="before")
+    @field_validator(
+        "agi_allow", "contexts", "caller_ids", "variables", "speech_local_phrases", mode="before"
+    )
     @classmethod
     def _names(cls, value: Any) -> Any:
         if isinstance(value, str):

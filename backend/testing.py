@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 from uuid import uuid4
 
@@ -21,13 +20,9 @@ from backend.call.backchannel import BackchannelBook
 from backend.call.call import Call, CallConfig, CallInfo
 from backend.call.dialogue import TalkConfig
 from backend.call.keys import Keys
-from backend.errors import (
-    BadRequest,
-    Hangup,
-    RecognitionUnavailable,
-    SynthesisUnavailable,
-)
+from backend.errors import BadRequest
 from backend.model import Outcome, Reason, TaskState, Utterance
+from backend.trying.ended import Ended, settle
 from backend.trying.line import (
     Channel,
     SimulatedCallbacks,
@@ -65,17 +60,6 @@ __all__ = [
     "say",
     "silence",
 ]
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """How a call ended, as the task would say it: the outcome, the scenario's value, and what it
-    raised (``error`` as text, ``raised`` itself)."""
-
-    outcome: Outcome
-    result: Any = None
-    error: str | None = None
-    raised: BaseException | None = None
 
 
 class FakeCall(Call):
@@ -241,7 +225,7 @@ class FakeCall(Call):
             json.dumps(result, allow_nan=False)
             self.ended = Ended(Outcome(TaskState.DONE, Reason.COMPLETED), result)
         except (Exception, SystemExit) as raised:  # noqa: BLE001  a call begins and ends here
-            self.ended = self._settle(raised)
+            self.ended = settle(raised, by_robot=self.hung_up)
         self.close()
         return self.ended
 
@@ -250,21 +234,6 @@ class FakeCall(Call):
         self._dialogue.close()
         self.ear.close(0)
         self.person.goes()
-
-    def _settle(self, raised: BaseException) -> Ended:
-        """As runner._Session does."""
-        if isinstance(raised, Hangup) and self.hung_up:
-            return Ended(Outcome(TaskState.DONE, Reason.COMPLETED))
-        if isinstance(raised, Hangup):
-            return Ended(Outcome(TaskState.FAILED, Reason.CALLER_HANGUP), raised=raised)
-        if isinstance(raised, RecognitionUnavailable):
-            reason = Reason.RECOGNITION_UNAVAILABLE
-        elif isinstance(raised, SynthesisUnavailable):
-            reason = Reason.SYNTHESIS_UNAVAILABLE
-        else:
-            reason = Reason.SCENARIO_ERROR
-        error = f"{type(raised).__name__}: {raised}"
-        return Ended(Outcome(TaskState.FAILED, reason), error=error, raised=raised)
 
     # Of the call
 

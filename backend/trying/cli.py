@@ -13,7 +13,9 @@ from typing import Any
 
 from backend.errors import BadRequest
 from backend.model import Reason, TaskState
-from backend.testing import Ended, FakeCall, TalkLine
+from backend.testing import FakeCall, TalkLine
+from backend.trying.ended import Ended
+from backend.trying.lab import LabCall
 from backend.trying.load import load
 from backend.trying.script import parse, parse_step, text_of
 
@@ -35,6 +37,9 @@ line, is read by --script: "say yes", "over 1.5 say stop", "press 1", "silence",
 exit code: 0 the scenario returned, or hung up itself; 1 it raised, or cannot be loaded; 2 wrong
 usage; 3 the caller hung up and the scenario let that through; 4 recognition or synthesis failed
 """
+
+
+Tried = FakeCall | LabCall
 
 
 class _StepAction(argparse.Action):
@@ -112,6 +117,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     call.add_argument("--outbound", action="store_true", help="the call is a task's")
     call.add_argument("--sound", metavar="NAME", help="the sound that the task names (call.file)")
     call.add_argument("--variable", metavar="NAME=VALUE", action="append", default=[])
+    parser.add_argument(
+        "--lab",
+        nargs="?",
+        const="16",
+        choices=["16", "22"],
+        help="call the lab's subscriber instead, on a real Asterisk (source tree, root)",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object instead")
 
 
@@ -122,7 +134,25 @@ def run(options: argparse.Namespace) -> int:
     path, name, function = load(options.file, options.scenario)
     logging.getLogger("backend").addHandler(logging.NullHandler())
     began = perf_counter()
-    call = FakeCall(
+    call: Tried
+    if options.lab is not None:
+        call = _lab_call(options, path, name)
+        ended = call.run()
+    else:
+        call = _fake_call(options, name)
+        ended = call.run(function)
+    took_ms = (perf_counter() - began) * 1000
+    if options.json:
+        print(json.dumps(_as_json(call, ended), ensure_ascii=False, indent=2))
+    else:
+        print(f"{name} ({path}), tried in {took_ms:.0f} ms")
+        for line in report(call, ended, path):
+            print(line)
+    return _CODES.get(ended.outcome.reason, ERROR)
+
+
+def _fake_call(options: argparse.Namespace, name: str) -> FakeCall:
+    return FakeCall(
         *options.steps,
         caller=options.caller,
         called=options.called,
@@ -132,15 +162,17 @@ def run(options: argparse.Namespace) -> int:
         file=options.sound,
         variables=_variables(options.variable),
     )
-    ended = call.run(function)
-    took_ms = (perf_counter() - began) * 1000
-    if options.json:
-        print(json.dumps(_as_json(call, ended), ensure_ascii=False, indent=2))
-    else:
-        print(f"{name} ({path}), tried in {took_ms:.0f} ms")
-        for line in report(call, ended, path):
-            print(line)
-    return _CODES.get(ended.outcome.reason, ERROR)
+
+
+def _lab_call(options: argparse.Namespace, path: Path, name: str) -> LabCall:
+    return LabCall(
+        path,
+        name,
+        options.steps,
+        asterisk=options.lab,
+        file=options.sound,
+        variables=_variables(options.variable),
+    )
 
 
 def _variables(pairs: Sequence[str]) -> dict[str, str]:
@@ -153,7 +185,7 @@ def _variables(pairs: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def report(call: FakeCall, ended: Ended, path: Path) -> list[str]:
+def report(call: Tried, ended: Ended, path: Path) -> list[str]:
     """The talk, line by line, and how it ended."""
     lines = [_line(line) for line in call.talk]
     lines += [f"logged   {event} {_fields(fields)}".rstrip() for event, fields in call.logged]
@@ -163,6 +195,8 @@ def report(call: FakeCall, ended: Ended, path: Path) -> list[str]:
     lines.append(f"ended    {ended.outcome}, {call.now_s:.1f} s after the call began")
     if ended.raised is not None and ended.outcome.result is not TaskState.DONE:
         lines += [f"raised   {line}" for line in where(ended.raised, path)]
+    elif ended.error is not None:
+        lines.append(f"raised   {ended.error}")
     return lines
 
 
@@ -192,7 +226,7 @@ def where(raised: BaseException, path: Path) -> list[str]:
     return [f"{name}:{frame.lineno}: {told}", f"    {frame.line}"]
 
 
-def _as_json(call: FakeCall, ended: Ended) -> dict[str, Any]:
+def _as_json(call: Tried, ended: Ended) -> dict[str, Any]:
     return {
         "state": ended.outcome.result,
         "reason": ended.outcome.reason,

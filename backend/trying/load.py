@@ -31,7 +31,12 @@ def load(file: str, name: str | None = None) -> tuple[Path, str, ScenarioFunctio
     return path, name, found[name]
 
 
-def _load(path: Path) -> dict[str, ScenarioFunction]:
+def files_of(path: Path) -> list[Path]:
+    """The file, and those beside it that it imports, directly or not."""
+    return [source.path for source in _sources(path).values()]
+
+
+def _sources(path: Path) -> dict[str, Source]:
     sources: dict[str, Source] = {}
     wanted = {path.stem: path}
     while wanted:
@@ -42,6 +47,11 @@ def _load(path: Path) -> dict[str, ScenarioFunction]:
             raise ScenarioError(f"{file}: cannot be read: {error.strerror}") from None
         beside = {other: path.with_name(f"{other}.py") for other in sources[name].imports}
         wanted |= {o: f for o, f in beside.items() if o not in sources and f.is_file()}
+    return sources
+
+
+def _load(path: Path) -> dict[str, ScenarioFunction]:
+    sources = _sources(path)
     loading = Loading(sources, {})
     loading.run()
     if path.stem in loading.failed:
