@@ -6,12 +6,15 @@ The names below are all a scenario needs.
 from backend.call.call import Call, Heard, HearStatus, Recording, Sound
 from backend.call.playback import Played, PlayEnd
 from backend.call.scenario import scenario
+from backend.call.shared import TaskHandle
+from backend.call.store import Store
 from backend.errors import (
     CommandRefused,
     CommandTimeout,
     DialogError,
     Hangup,
     RecognitionUnavailable,
+    StorageUnavailable,
     SynthesisUnavailable,
 )
 
@@ -28,6 +31,9 @@ __all__ = [
     "RecognitionUnavailable",
     "Recording",
     "Sound",
+    "StorageUnavailable",
+    "Store",
     "SynthesisUnavailable",
+    "TaskHandle",
     "scenario",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import count
 from typing import Any, Protocol
@@ -16,6 +16,7 @@ from backend.call.ear import CallEar
 from backend.call.fork import CallFork
 from backend.call.playback import FilePlayback
 from backend.call.scenario import ScenarioFunction
+from backend.call.shared import Shared
 from backend.call.speaker import Speaker
 from backend.call.streaming import StreamPlayback
 from backend.errors import (
@@ -99,6 +100,7 @@ class Services:
     route: Callable[[str], str | None]  # dialled number → scenario
     prompts: Prompts
     stopping: Callable[[], bool]  # the worker ends
+    shared: Shared = field(default_factory=Shared)
 
 
 def run_call(agi: AgiSession, requested: str, services: Services) -> None:
@@ -181,6 +183,7 @@ class _Session:
             prompts=services.prompts,
             on_spoken=self._said,
             on_recording=self._recorded,
+            shared=services.shared,
         )
 
     def run(self) -> None:
