@@ -9,6 +9,8 @@ from backend.call.listening import Listening, Result
 from backend.call.playback import Played, PlayEnd
 from backend.call.prompt import Sound, Text
 from backend.call.scenario import scenario
+from backend.call.shared import TaskHandle
+from backend.call.store import Store
 from backend.call.turn import Heard, HearStatus
 from backend.errors import (
     CommandRefused,
@@ -16,6 +18,7 @@ from backend.errors import (
     DialogError,
     Hangup,
     RecognitionUnavailable,
+    StorageUnavailable,
     SynthesisUnavailable,
 )
 
@@ -37,7 +40,10 @@ __all__ = [
     "Recording",
     "Result",
     "Sound",
+    "StorageUnavailable",
+    "Store",
     "SynthesisUnavailable",
+    "TaskHandle",
     "Text",
     "scenario",
 ]

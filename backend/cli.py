@@ -56,7 +56,31 @@ def _parser() -> argparse.ArgumentParser:
     call.add_argument("--external-id")
     task = add("task", _task, "Show a task.")
     task.add_argument("id")
+    _add_routes(
+        add("routes", _list_routes, "Which scenario a number gets: list, set, delete, test.")
+    )
     return parser
+
+
+def _add_routes(routes: argparse.ArgumentParser) -> None:
+    commands = routes.add_subparsers(metavar="COMMAND")
+
+    def add(name: str, run: Callable[[argparse.Namespace], int], text: str) -> Any:
+        command = commands.add_parser(name, help=text, description=text)
+        command.set_defaults(command=run)
+        command.add_argument(
+            "--outbound", action="store_true", help="numbers that are dialled, not called"
+        )
+        return command
+
+    commands.add_parser("list", help="All routes (the default).").set_defaults(command=_list_routes)
+    put = add("set", _set_route, "Add a route, or change its scenario.")
+    put.add_argument("pattern", help="74951234567, '7495*', or '_7495XXXXXXX' as in Asterisk")
+    put.add_argument("scenario")
+    delete = add("delete", _delete_route, "Remove a route.")
+    delete.add_argument("pattern")
+    test = add("test", _test_route, "Which route a number takes, and which it would take next.")
+    test.add_argument("number")
 
 
 def _serve(options: argparse.Namespace) -> int:
@@ -132,12 +156,58 @@ def _task(options: argparse.Namespace) -> int:
     return 0
 
 
-def _http(settings: config.Settings, path: str) -> dict[str, Any]:
-    """A request to the backend on this machine, with the first of its tokens."""
-    token = next((t.get_secret_value() for t in settings.http_tokens.values()), "")
+def _list_routes(options: argparse.Namespace) -> int:
+    _print_routes(_http(config.load(options.config), "/routes")["routes"])
+    return 0
+
+
+def _set_route(options: argparse.Namespace) -> int:
+    wanted = {
+        "pattern": options.pattern,
+        "scenario": options.scenario,
+        "direction": _direction(options),
+    }
+    _print_routes([_http(config.load(options.config), "/routes", "PUT", wanted)])
+    return 0
+
+
+def _delete_route(options: argparse.Namespace) -> int:
+    query = urlencode({"pattern": options.pattern, "direction": _direction(options)})
+    _print_routes([_http(config.load(options.config), f"/routes?{query}", "DELETE")])
+    return 0
+
+
+def _test_route(options: argparse.Namespace) -> int:
+    settings = config.load(options.config)
+    query = urlencode({"number": options.number, "direction": _direction(options)})
+    found = _http(settings, f"/routes?{query}")["routes"]
+    _print_routes(found)
+    if not found:
+        print(f"no route: the default scenario, {settings.default_scenario}")
+    return 0
+
+
+def _direction(options: argparse.Namespace) -> str:
+    return "outbound" if options.outbound else "inbound"
+
+
+def _print_routes(routes: Sequence[Mapping[str, str]]) -> None:
+    for route in routes:
+        print(f"{route['direction']:9} {route['pattern']:24} {route['scenario']}")
+
+
+def _http(
+    settings: config.Settings, path: str, method: str = "GET", body: object = None
+) -> dict[str, Any]:
+    """A request to the backend on this machine, with a token that may change routes, if one is
+    named, else the first."""
+    names = [*settings.http_admins, *settings.http_tokens]
+    token = settings.http_tokens[names[0]].get_secret_value() if names else ""
     request = urllib.request.Request(
         f"http://{settings.http_host}:{settings.http_port}{path}",
-        headers={"Authorization": f"Bearer {token}"},
+        method=method,
+        data=None if body is None else json.dumps(body).encode(),
+        headers={"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
     )
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:

@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
+from uuid import UUID
 
 from backend.errors import AsteriskError
-from backend.model import Record, Word
+from backend.model import Record, Task, TaskRequest, Word
 
 RATE_HZ = 8000
 FRAME_MS = 20
@@ -159,6 +160,15 @@ class RecordSink(Protocol):
         """Keep the records for ever: when it returns they survive the death of this process.
         Thread-safe, a few microseconds, never waits for PostgreSQL. Raises OSError when the
         disk refuses."""
+
+
+class TaskDesk(Protocol):
+    """The tasks, for a call: every method raises StorageUnavailable within a few seconds."""
+
+    def submit(self, request: TaskRequest) -> tuple[Task, bool]:
+        """Queue a call; the task, and whether it is new (else its external_id was known)."""
+
+    def get(self, task_id: UUID) -> Task | None: ...
 
 
 class KeyValues(Protocol):

@@ -12,19 +12,25 @@ from typing import TYPE_CHECKING, Any
 
 from backend.agi_server import AgiServer, ThreadedAgi, listen, request_of
 from backend.ami_listener import AmiConnection
-from backend.app.home import Heartbeat, Home, Records, ami_account, open_shelf
+from backend.app.home import Heartbeat, Home, Records, ami_account, open_shelf, watch_routes
 from backend.app.speech import open_speech
 from backend.call import backchannel
 from backend.call.backchannel import BackchannelBook
 from backend.call.call import CallConfig
 from backend.call.runner import Services, VoiceConfig, run_call
-from backend.call.shelf import Shelf
+from backend.call.shared import Shared
+from backend.call.shelf import Names, Shelf
 from backend.config import Settings
-from backend.errors import BadRequest, ConfigError, StorageUnavailable
+from backend.dialing.policy import Rules
+from backend.errors import BadRequest, ConfigError
 from backend.speech.cache import PromptCache
 from backend.speech.prompts import SoundBook
+from backend.storage.deadline import keep_deadlines
 from backend.storage.engine import make_engine
-from backend.storage.upkeep import Instance, Instances, RouteBook, Routes
+from backend.storage.routes import RouteBook
+from backend.storage.store import KeyValues
+from backend.storage.tasks import CallTasks
+from backend.storage.upkeep import Instance, Instances
 from backend.supervisor import Ready
 from backend.ws_frames import FrameSink
 
@@ -36,6 +42,7 @@ log = logging.getLogger(__name__)
 DRAIN_S = 5.0  # for calls in progress when the backend stops; then their AGI connection is cut
 SYNTHESIS_S = 10.0  # for each part of a prompt that is not in the cache
 SWITCH_S = 0.0005
+POOL_WAIT_S = 2.0  # of a call, for a connection: within its few seconds
 MAX_TOLD = 20  # refused files in a heartbeat
 
 
@@ -57,6 +64,7 @@ def run_voice(stop: threading.Event, ready: Ready, spec: VoiceSpec) -> None:
     # A scenario that computes must not keep the audio loop from its frames: with the default of
     # 5 ms the gap between two reads becomes 100 ms and more.
     sys.setswitchinterval(SWITCH_S)
+    keep_deadlines()
     with ExitStack() as rooms:
         engine = make_engine(spec.home.dsn, name=spec.name)
         rooms.callback(engine.dispose)
@@ -65,7 +73,7 @@ def run_voice(stop: threading.Event, ready: Ready, spec: VoiceSpec) -> None:
         ami = AmiConnection(ami_account(settings, events="off"))
         ami.start()
         rooms.callback(ami.stop)
-        routes = RouteBook(Routes(engine))
+        routes = watch_routes(engine, rooms)
         shelf = _watch_scenarios(settings, rooms)
         services = _services(spec, stop, ami, sink, records, routes, shelf, rooms)
         server = _open_agi(settings, services, rooms)
@@ -73,7 +81,6 @@ def run_voice(stop: threading.Event, ready: Ready, spec: VoiceSpec) -> None:
 
         def each_beat() -> dict[str, Any]:
             """What is due every two seconds, and the figures."""
-            _refresh(routes)
             server.cut_older(settings.max_call_s)
             return {
                 "calls": server.calls,
@@ -87,13 +94,6 @@ def run_voice(stop: threading.Event, ready: Ready, spec: VoiceSpec) -> None:
             }
 
         Heartbeat(Instances(engine), Instance(settings.node, spec.name)).run(stop, each_beat)
-
-
-def _refresh(routes: RouteBook) -> None:
-    try:
-        routes.refresh()
-    except StorageUnavailable as error:
-        log.debug("routes as they were: %s", error)
 
 
 def _watch_scenarios(settings: Settings, rooms: ExitStack) -> Shelf:
@@ -181,6 +181,7 @@ def _services(
         route=lambda number: routes.scenario_for(number, "inbound"),
         prompts=_prompts(settings, synthesizer, rooms),
         stopping=stop.is_set,
+        shared=_shared(spec, shelf, routes, rooms),
     )
 
 
@@ -193,6 +194,15 @@ def read_backchannel(file: Path | None) -> BackchannelBook:
         raise ConfigError(f"backchannel_file {file}: {error}") from None
     except BadRequest as error:
         raise ConfigError(f"backchannel_file {file}: {error.why}") from None
+
+
+def _shared(spec: VoiceSpec, shelf: Shelf, routes: RouteBook, rooms: ExitStack) -> Shared:
+    """What calls have beside the line. Connections of their own: no call waits for a drainer."""
+    engine = make_engine(spec.home.dsn, name=f"{spec.name} calls", pool_wait_s=POOL_WAIT_S)
+    rooms.callback(engine.dispose)
+    settings = spec.home.settings
+    rules = Rules.of(settings, Names(shelf), lambda n: routes.scenario_for(n, "outbound"))
+    return Shared(KeyValues(engine), settings.scenario_config, rules, CallTasks(engine))
 
 
 def _prompts(settings: Settings, synthesizer: SpeechKitSynthesizer, rooms: ExitStack) -> SoundBook:

@@ -9,10 +9,11 @@ from typing import Any
 from flask import Flask
 
 from backend import web_server
-from backend.app.home import Home, open_shelf
+from backend.app.home import Home, open_shelf, watch_routes
 from backend.call.shelf import Names
 from backend.dialing.policy import Rules
 from backend.storage.engine import make_engine
+from backend.storage.routes import Routes
 from backend.storage.tasks import Tasks
 from backend.storage.upkeep import Overview
 from backend.supervisor import Ready
@@ -40,13 +41,17 @@ def run_web(_stop: threading.Event, ready: Ready, home: Home) -> None:
         shelf = open_shelf(settings)
         shelf.start()
         rooms.callback(shelf.stop)
+        book = watch_routes(engine, rooms)
         door = Door(
-            rules=Rules.of(settings, Names(shelf)),
+            rules=Rules.of(
+                settings, Names(shelf), lambda number: book.scenario_for(number, "outbound")
+            ),
             clients={name: key.get_secret_value() for name, key in settings.http_tokens.items()},
             token_in_query=settings.http_token_in_query,
             node=settings.node,
+            admins=settings.http_admins,
         )
-        return create_app(door, Tasks(engine), Overview(engine))
+        return create_app(door, Tasks(engine), Overview(engine), Routes(engine))
 
     web_server.serve(
         build,

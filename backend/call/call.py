@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 from uuid import UUID
 
 from backend.call.dialogue import Agi, Dialogue
@@ -14,6 +15,8 @@ from backend.call.keys import Digits, DigitsRead
 from backend.call.listening import Listening, ResultCallback
 from backend.call.playback import Played
 from backend.call.prompt import Interruptible, Prompts
+from backend.call.shared import Shared, TaskHandle
+from backend.call.store import Store
 from backend.call.turn import BargeIn, Heard
 from backend.errors import BadRequest, CommandRefused
 from backend.protocol.agi import Reply
@@ -81,8 +84,11 @@ class Call:
         dialogue: Dialogue,
         *,
         on_recording: Callable[[str], None],
+        shared: Shared | None = None,
     ) -> None:
         self.info = info
+        self._shared = shared or Shared()
+        self._settings: dict[str, Any] | None = None
         self._config = config
         self._agi = agi
         self._dialogue = dialogue
@@ -114,6 +120,47 @@ class Call:
     def language(self) -> str:
         """BCP 47 tag."""
         return self.info.language
+
+    # Beside the line
+
+    @property
+    def store(self) -> Store:
+        """What all scenarios, workers and machines share; ``store.own``: this scenario's."""
+        return Store(self._shared.values, self.info.scenario)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The table ``scenario_config`` of the settings; this call's own copy."""
+        if self._settings is None:
+            self._settings = deepcopy(dict(self._shared.config))
+        return self._settings
+
+    def originate(
+        self,
+        number: str,
+        *,
+        scenario: str | None = None,
+        caller_id: str | None = None,
+        variables: Mapping[str, str] | None = None,
+        external_id: str | None = None,
+        channel: str | None = None,
+    ) -> TaskHandle:
+        """Make another call with a scenario of its own, dialled when a line is free: a task like
+        one that came by HTTP, under the same rules (docs/http.md, "Make a call"). Does not wait
+        for it. ``scenario``: by the number's outbound route, or the default, if left out.
+        ``external_id``: the same is the same task, for ever. ``channel``: a trunk's name.
+
+        Raises BadRequest for what the settings do not allow, StorageUnavailable when PostgreSQL
+        does not answer within 5 s: only with an ``external_id`` it is safe to try again.
+        """
+        return self._shared.originate(
+            number,
+            scenario=scenario,
+            caller_id=caller_id,
+            variables=variables,
+            external_id=external_id,
+            channel=channel,
+        )
 
     # The line
 

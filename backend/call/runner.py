@@ -19,6 +19,7 @@ from backend.call.fork import CallFork
 from backend.call.keys import Keys
 from backend.call.playback import FilePlayback
 from backend.call.scenario import ScenarioFunction
+from backend.call.shared import Shared
 from backend.call.speaker import Speaker
 from backend.call.streaming import StreamPlayback
 from backend.errors import (
@@ -104,6 +105,7 @@ class Services:
     route: Callable[[str], str | None]  # dialled number → scenario
     prompts: Prompts
     stopping: Callable[[], bool]  # the worker ends
+    shared: Shared = field(default_factory=Shared)
 
 
 def run_call(agi: AgiSession, requested: str, services: Services) -> None:
@@ -197,7 +199,14 @@ class _Session:
             prompts=services.prompts,
             on_spoken=self._said,
         )
-        self._call = Call(info, services.call, agi, self._dialogue, on_recording=self._recorded)
+        self._call = Call(
+            info,
+            services.call,
+            agi,
+            self._dialogue,
+            on_recording=self._recorded,
+            shared=services.shared,
+        )
 
     def run(self) -> None:
         info = self._info
