@@ -3,8 +3,11 @@
 The names below are all a scenario needs.
 """
 
+from backend.call.bridge import BridgeEnd, BridgeSide, TransferEnd, TransferStatus
 from backend.call.call import Call, Recording
+from backend.call.conference import Conference, ConferenceHeard, Participant
 from backend.call.keys import Digits, DigitsRead, DigitsStatus
+from backend.call.legs import Leg, LegStatus
 from backend.call.listening import Listening, Result
 from backend.call.playback import Played, PlayEnd
 from backend.call.prompt import Sound, Text
@@ -23,9 +26,13 @@ from backend.errors import (
 )
 
 __all__ = [
+    "BridgeEnd",
+    "BridgeSide",
     "Call",
     "CommandRefused",
     "CommandTimeout",
+    "Conference",
+    "ConferenceHeard",
     "DialogError",
     "Digits",
     "DigitsRead",
@@ -33,7 +40,10 @@ __all__ = [
     "Hangup",
     "HearStatus",
     "Heard",
+    "Leg",
+    "LegStatus",
     "Listening",
+    "Participant",
     "PlayEnd",
     "Played",
     "RecognitionUnavailable",
@@ -45,5 +55,7 @@ __all__ = [
     "SynthesisUnavailable",
     "TaskHandle",
     "Text",
+    "TransferEnd",
+    "TransferStatus",
     "scenario",
 ]

@@ -84,7 +84,15 @@ class Settings(BaseSettings):
         description="Frame sink of worker 0; worker n listens on this port + n.",
     )
     ws_public_host: str | None = Field(
-        default=None, description="Address of the frame sink as Asterisk sees it, if another."
+        default=None,
+        description="Address of the frame sink, and of legs, as Asterisk sees it, if another.",
+    )
+    legs_port: int = Field(
+        default=0,
+        ge=0,
+        le=65535,
+        description="FastAGI port for legs of worker 0; worker n listens on this port + n. 0: free"
+        " ones, which Asterisk must be able to reach.",
     )
     max_calls: int = Field(
         default=200,

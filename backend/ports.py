@@ -235,3 +235,21 @@ class Ami(Protocol):
     ) -> None:
         """The same without waiting. ``on_reply`` runs once, on the AMI's own thread, with the
         reply or the error (unavailable, or 5 s without an answer)."""
+
+
+OnChannelEvent = Callable[[Mapping[str, str]], None]
+
+
+def conference_key(name: str) -> str:
+    """Under which ``ChannelEvents`` tells the events of a conference."""
+    return f"conference:{name}"
+
+
+class ChannelEvents(Protocol):
+    def watch(self, key: str, on_event: OnChannelEvent) -> Callable[[], None]:
+        """``on_event`` runs on the AMI's own thread with each event of the channel with the
+        unique id ``key``, or of the conference (``conference_key``), until the function that is
+        returned is called. It must not block. Thread-safe.
+
+        While the connection is lost events are lost: nobody may wait for one without a deadline.
+        """

@@ -70,7 +70,7 @@ def watch_routes(engine: Engine, rooms: ExitStack) -> RouteBook:
     return book
 
 
-def ami_account(settings: Settings, *, events: Literal["on", "off"]) -> Account:
+def ami_account(settings: Settings, *, events: Literal["on", "calls", "off"]) -> Account:
     """Where the AMI is and who logs in."""
     return Account(
         settings.ami_host,

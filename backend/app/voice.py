@@ -12,11 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from backend.agi_server import AgiServer, ThreadedAgi, listen, request_of
 from backend.ami_listener import AmiConnection
+from backend.ami_watch import EventWatch
 from backend.app.home import Heartbeat, Home, Records, ami_account, open_shelf, watch_routes
 from backend.app.speech import open_speech
 from backend.call import backchannel
 from backend.call.backchannel import BackchannelBook
 from backend.call.call import CallConfig
+from backend.call.legs import LegDesk
+from backend.call.others import LegServices
 from backend.call.runner import Services, VoiceConfig, run_call
 from backend.call.shared import Shared
 from backend.call.shelf import Names, Shelf
@@ -70,12 +73,14 @@ def run_voice(stop: threading.Event, ready: Ready, spec: VoiceSpec) -> None:
         rooms.callback(engine.dispose)
         records = Records(settings, spec.name, engine, rooms)
         sink = _open_sink(settings, spec.number, rooms)
-        ami = AmiConnection(ami_account(settings, events="off"))
+        watch = EventWatch()
+        ami = AmiConnection(ami_account(settings, events="calls"), listeners=[watch])
         ami.start()
         rooms.callback(ami.stop)
         routes = watch_routes(engine, rooms)
         shelf = _watch_scenarios(settings, rooms)
-        services = _services(spec, stop, ami, sink, records, routes, shelf, rooms)
+        legs = LegServices(_open_desk(settings, spec.number, rooms), watch, Rules.of(settings))
+        services = _services(spec, stop, ami, sink, records, routes, shelf, legs, rooms)
         server = _open_agi(settings, services, rooms)
         ready({"agi_port": server.port, "ws_port": sink.port})
 
@@ -84,6 +89,7 @@ def run_voice(stop: threading.Event, ready: Ready, spec: VoiceSpec) -> None:
             server.cut_older(settings.max_call_s)
             return {
                 "calls": server.calls,
+                "legs": legs.desk.legs,
                 "streams": sink.streams,
                 "audio_messages": sink.counters.messages,
                 "streams_refused": sink.counters.refused,
@@ -139,6 +145,23 @@ def _open_agi(settings: Settings, services: Services, rooms: ExitStack) -> AgiSe
     return server
 
 
+def _open_desk(settings: Settings, number: int, rooms: ExitStack) -> LegDesk:
+    """Where this worker's legs come to: a port of its own, since the calls' is shared by all."""
+    port = settings.legs_port + number if settings.legs_port else 0
+    desk = LegDesk()
+    server = AgiServer(
+        listen(settings.agi_host, port),
+        desk.serve,
+        max_calls=settings.max_calls,
+        allow=settings.agi_allow,
+        name="leg",
+    )
+    server.start()
+    rooms.callback(server.drain, 1.0)
+    desk.address = f"{settings.ws_public_host or settings.agi_host}:{server.port}"
+    return desk
+
+
 def _services(
     spec: VoiceSpec,
     stop: threading.Event,
@@ -147,6 +170,7 @@ def _services(
     records: Records,
     routes: RouteBook,
     shelf: Shelf,
+    legs: LegServices,
     rooms: ExitStack,
 ) -> Services:
     """What the worker's calls share."""
@@ -182,6 +206,7 @@ def _services(
         prompts=_prompts(settings, synthesizer, rooms),
         stopping=stop.is_set,
         shared=_shared(spec, shelf, routes, rooms),
+        legs=legs,
     )
 
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from uuid import UUID
 
 from backend.call.dialogue import Agi, Dialogue
@@ -20,6 +20,12 @@ from backend.call.store import Store
 from backend.call.turn import BargeIn, Heard
 from backend.errors import BadRequest, CommandRefused
 from backend.protocol.agi import Reply
+
+if TYPE_CHECKING:
+    from backend.call.bridge import BridgeEnd, TransferEnd
+    from backend.call.conference import Conference
+    from backend.call.legs import Leg
+    from backend.call.others import OtherChannels
 
 log = logging.getLogger(__name__)
 
@@ -94,7 +100,12 @@ class Call:
         self._dialogue = dialogue
         self._on_recording = on_recording
         self._answered = False
+        self._others: OtherChannels | None = None
         self.hung_up = False  # by the scenario itself
+
+    def join_others(self, others: OtherChannels) -> None:
+        """For the runner: what this call does with other channels. A leg has none."""
+        self._others = others
 
     # Who and what
 
@@ -369,6 +380,72 @@ class Call:
         monitor_id = self.get_variable("DIALOG_MIXMONITOR") or ""
         self._on_recording(path)
         return Recording(self, path, monitor_id)
+
+    # Other channels
+
+    def dial(
+        self,
+        number: str,
+        *,
+        timeout_s: float = 30.0,
+        caller_id: str | None = None,
+        trunk: str = "default",
+    ) -> Leg:
+        """Dial a further number; returns when it is answered, then parked, or when it is not:
+        ``leg.status`` says which. Checked as a task's request: ``trunk`` is a name of the setting
+        ``channels``, ``caller_id`` one that the settings allow.
+
+        Raises BadRequest, Hangup when this call is hung up meanwhile (the leg is, too).
+        """
+        return self._far().dial(number, timeout_s, caller_id, trunk)
+
+    def dial_screened(
+        self,
+        number: str,
+        *,
+        timeout_s: float = 45.0,
+        caller_id: str | None = None,
+        trunk: str = "default",
+    ) -> Leg:
+        """As ``dial``, and listen before the answer: to tones, and to the carrier's announcement
+        by its words. Where an answer is not needed any more the leg is hung up at once, before it
+        could be paid for: ``leg.status`` is ``screened``, ``leg.screening.verdict`` what was heard.
+        """
+        return self._far().dial_screened(number, timeout_s, caller_id, trunk)
+
+    def bridge(self, leg: Leg, *, keep_after: bool = False) -> BridgeEnd:
+        """Connect the caller with a parked leg until one of them hangs up; says who. Then the
+        scenario goes on: with its caller when the leg ended it. ``keep_after``: when the caller
+        ended it, the leg is parked again; else it is hung up.
+
+        Raises BadRequest, Hangup when the caller was gone before, CommandTimeout.
+        """
+        return self._far().bridge(leg, keep_after)
+
+    def transfer(
+        self,
+        number: str,
+        *,
+        timeout_s: float = 30.0,
+        caller_id: str | None = None,
+        trunk: str = "default",
+    ) -> TransferEnd:
+        """Connect the caller with a further number; he hears it ring. Returns when nobody answered,
+        or when the talk of the two is over. Arguments as ``dial``'s.
+
+        Raises BadRequest, Hangup when the caller hung up before an answer, CommandTimeout.
+        """
+        return self._far().transfer(number, timeout_s, caller_id, trunk)
+
+    def conference(self, id: str) -> Conference:
+        """The conference of that name, 1 to 64 letters, digits, ``_`` and ``-``; the same object
+        each time. Nothing happens yet. Raises BadRequest."""
+        return self._far().conference(id)
+
+    def _far(self) -> OtherChannels:
+        if self._others is None:
+            raise BadRequest("leg", "has no other channels of its own: ask the call")
+        return self._others
 
     # Underneath
 
