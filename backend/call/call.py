@@ -18,7 +18,7 @@ from backend.call.prompt import Interruptible, Prompts
 from backend.call.shared import Shared, TaskHandle
 from backend.call.store import Store
 from backend.call.turn import BargeIn, Heard
-from backend.errors import BadRequest, CommandRefused
+from backend.errors import BadRequest, CommandRefused, Hangup
 from backend.protocol.agi import Reply
 
 if TYPE_CHECKING:
@@ -200,6 +200,15 @@ class Call:
     def wait(self, duration_s: float) -> None:
         """Do nothing for a while; raises Hangup as soon as the other side hangs up."""
         self._dialogue.wait(duration_s)
+
+    def wait_for_hangup(self, timeout_s: float) -> bool:
+        """Wait until the other side hangs up, at most ``timeout_s``; whether it did. Every later
+        command raises Hangup then."""
+        try:
+            self.wait(timeout_s)
+        except Hangup:
+            return True
+        return False
 
     def execute(self, application: str, *arguments: object) -> str:
         """Run a dialplan application; returns its AGI result. Raises BadRequest for a name or

@@ -9,20 +9,21 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from backend.call.callbacks import Callbacks
 from backend.call.dialogue import Dialogue
 from backend.call.ear import CallEar, Observer
-from backend.call.keys import Digits, DigitsRead, Keys
+from backend.call.keys import Digits, DigitsRead
 from backend.call.listening import Listening, ResultCallback
 from backend.call.playback import Played, PlayEnd
-from backend.call.prompt import Prompts
+from backend.call.prompt import Prompt, Prompts, Sound
 from backend.call.speaker import Speaker
 from backend.call.turn import BargeIn, Heard
 from backend.errors import (
     AsteriskError,
+    BadRequest,
     CommandRefused,
     Hangup,
     SynthesisUnavailable,
@@ -73,15 +74,14 @@ class Channel:
     on_robot_hangup: Callable[[int], None] = lambda cause: None
     answered: bool = False
     over: bool = False
+    busy: str | None = None  # why no command is taken now
     applications: list[tuple[str, str]] = field(default_factory=list)
 
     def command(self, command: str, *args: object, timeout_s: float) -> Reply:
         """As agi_server.ThreadedAgi's."""
         command_line(command, *args)  # what cannot be sent is refused
         self.world.step(self.world.now_s + COMMAND_S)
-        self.poll_hangup()
-        if self.troubles.asterisk is not None:
-            raise self.troubles.asterisk
+        self.check()
         texts = [str(argument) for argument in args]
         if command == "ANSWER":
             self.answered = True
@@ -97,9 +97,17 @@ class Channel:
             return self._execute(texts[0], texts[1] if len(texts) > 1 else "")
         return Reply(200, "result=0", "0")
 
+    def check(self) -> None:
+        """Raises what a command would."""
+        self.poll_hangup()
+        if self.busy is not None:
+            raise BadRequest("call", f"is busy: {self.busy}")
+        if self.troubles.asterisk is not None:
+            raise self.troubles.asterisk
+
     def poll_hangup(self) -> None:
         if self.over:
-            raise Hangup("the caller has hung up")
+            raise Hangup(f"the {self.name.removeprefix('Simulated/')} has hung up")
 
     def _execute(self, application: str, data: str) -> Reply:
         if application in self.troubles.missing:
@@ -151,6 +159,12 @@ class SimulatedPrompts:
     def text(self, text: str, language: str) -> PromptSound:
         return SimulatedSound(text, max(len(text) * CHARACTER_S, 0.3), self._troubles)
 
+    def of(self, part: Prompt) -> PromptSound:
+        """A part of a prompt, whichever it is."""
+        if isinstance(part, Sound):
+            return self.sound(part.name)
+        return self.text(part, "") if isinstance(part, str) else self.text(part.text, "")
+
     def sound(self, name: str) -> PromptSound:
         return SimulatedSound(name, self._sounds.get(name, SOUND_S), self._troubles, is_file=True)
 
@@ -158,11 +172,17 @@ class SimulatedPrompts:
 class SimulatedSpeaker(Speaker):
     """Prompts take their time, and are told to who hears them."""
 
-    def __init__(self, world: World, channel: Channel, tell: Callable[[TalkLine], None]) -> None:
+    def __init__(
+        self,
+        world: World,
+        channel: Channel,
+        tell: Callable[[TalkLine], None],
+        listener: Person,
+    ) -> None:
         self._world = world
         self._line = channel
         self._tell = tell
-        self.listener: Person | None = None
+        self._listener = listener
         self._stop_wanted = self._pause_wanted = False
         self._speaks = False
 
@@ -178,9 +198,7 @@ class SimulatedSpeaker(Speaker):
         idle: Callable[[], object] = lambda: None,
     ) -> Played:
         """Raises Hangup, CommandRefused, SynthesisUnavailable."""
-        self._line.poll_hangup()
-        if self._line.troubles.asterisk is not None:
-            raise self._line.troubles.asterisk
+        self._line.check()
         played = [sound for sound in sounds if isinstance(sound, SimulatedSound)]
         for sound in played:
             sound.audio()
@@ -190,16 +208,15 @@ class SimulatedSpeaker(Speaker):
         start_ms, note = self._world.now_ms, "cut off by the hangup"
         self._stop_wanted = self._pause_wanted = False
         self._speaks = True
-        if self.listener is not None:
-            self.listener.prompt_begins()
+        self._listener.prompt_begins()
         try:
             left_s = self._play(sum(sound.lasts_s for sound in played))
             note = f"stopped, {left_s:.1f} s left" if self._stop_wanted else ""
         finally:
             self._speaks = False
-            self._tell(TalkLine("robot", "says", text, start_ms, self._world.now_ms, note))
-            if self.listener is not None:
-                self.listener.prompt_ends()
+            line = TalkLine("robot", "says", text, start_ms, self._world.now_ms, note)
+            self._tell(replace(line, to=self._listener.name))
+            self._listener.prompt_ends()
         end = PlayEnd.INTERRUPTED if self._stop_wanted else PlayEnd.COMPLETED
         whole_ms = round(sum(sound.lasts_s for sound in played) * 1000)
         return Played(end, whole_ms - round(left_s * 1000))
@@ -251,6 +268,7 @@ class SimulatedEar(CallEar):
         self._troubles = troubles
         self._options = RecognitionOptions((language,))
         self._on_utterance = on_utterance
+        self._also: list[Callable[[Utterance], None]] = []
         self._watchers: tuple[Observer, ...] = ()
         self._listens = False
         self._changes = 0
@@ -265,6 +283,10 @@ class SimulatedEar(CallEar):
     def missed(self) -> list[Utterance]:
         """What was said and nobody heard."""
         return [u for u in self._dropped if not any(u is other for other in self._listened)]
+
+    def also_tell(self, listener: Callable[[Utterance], None]) -> None:
+        """``listener`` gets each utterance, too."""
+        self._also.append(listener)
 
     # What the person does
 
@@ -290,6 +312,8 @@ class SimulatedEar(CallEar):
         self._ended_at = self._ended_at[1:]
         if utterance is not None:
             self._heard.append(utterance)
+            for listener in self._also:
+                listener(utterance)
             if any(isinstance(observer, Listening) for observer in self._watchers):
                 self._listened.append(utterance)
             self._on_utterance(utterance)
@@ -489,15 +513,3 @@ class _turn:
 
     def __exit__(self, *_: object) -> None:
         self._person.wait_ends()
-
-
-__all__ = [
-    "Channel",
-    "Keys",
-    "SimulatedCallbacks",
-    "SimulatedDialogue",
-    "SimulatedEar",
-    "SimulatedPrompts",
-    "SimulatedSpeaker",
-    "Troubles",
-]

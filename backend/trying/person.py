@@ -39,6 +39,7 @@ class TalkLine:
     start_ms: int
     end_ms: int
     note: str = ""
+    to: str = ""  # whom the robot says it to
 
     def __str__(self) -> str:
         """``caller says: yes (not heard: …)``"""
@@ -161,16 +162,21 @@ class Person:
             return delay_s
         if when == "over":
             return delay_s if self._robot_speaks else None
-        if self._robot_speaks or self._turn == 0:
+        if self._robot_speaks:
             return None
+        if self._turn == 0:  # only hanging up needs no turn
+            return max(delay_s, AGAIN_S) if isinstance(step, HangUp) else None
         if self._done_turn != self._turn:
             return delay_s
-        return AGAIN_S if self._goes_on() else None
+        return AGAIN_S if self._goes_on(step) else None
 
-    def _goes_on(self) -> bool:
-        """The last step was no answer, or not enough."""
+    def _goes_on(self, step: Step) -> bool:
+        """Whether this step follows in the same turn: the last one was no answer, or not enough, or
+        he has had enough."""
         if isinstance(self._done, Silence):
             return False
+        if isinstance(step, HangUp):
+            return True
         over = self._done is not None and self._done.moment.when == "over"
         return over or isinstance(self._done, Cough) or self._waits > 0
 
@@ -185,7 +191,7 @@ class Person:
         if self._gone:
             return
         again = step.moment.when == "after" and self._done_turn == self._turn
-        if again and not self._goes_on():
+        if again and not self._goes_on(step):
             return
         self._busy = True
         self._steps.pop(0)
@@ -304,6 +310,3 @@ def _said(words: tuple[Word, ...], step: Say, language: str) -> Utterance:
     return Utterance(
         "caller", text, words[0].start_ms, words[-1].end_ms, step.confidence, language, words
     )
-
-
-__all__ = ["PATIENCE_S", "HangUp", "Person", "Surroundings", "TalkLine"]
