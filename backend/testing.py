@@ -36,9 +36,12 @@ from backend.trying.tasks import TaskList
 from backend.trying.world import World
 
 __all__ = [
+    "Dialled",
     "Ended",
     "FakeCall",
     "Room",
+    "Seat",
+    "Step",
     "TalkLine",
     "Troubles",
     "cough",
