@@ -25,8 +25,8 @@ from backend.dialing.policy import Rules
 from backend.errors import BadRequest
 from backend.model import Outcome, Reason, Task, TaskRequest, TaskState
 from backend.ports import KeyValues
+from backend.trying.channel import Troubles
 from backend.trying.ended import Ended, settle
-from backend.trying.line import Troubles
 from backend.trying.others import Dialled, SimulatedOthers, dialled, joined
 from backend.trying.person import PATIENCE_S, TalkLine
 from backend.trying.room import Room, Seat

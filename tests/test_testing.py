@@ -32,9 +32,10 @@ from backend.call.speaker import Speaker
 from backend.errors import BadRequest, ScenarioError
 from backend.model import Reason, TaskState
 from backend.testing import FakeCall, Troubles, cough, do, hangup, press, say, silence
-from backend.trying.line import SimulatedDialogue, SimulatedEar, SimulatedSpeaker
+from backend.trying.hearing import SimulatedDialogue, SimulatedEar
 from backend.trying.others import SimulatedLeg, SimulatedOthers
 from backend.trying.room import SimulatedConference
+from backend.trying.speaking import SimulatedSpeaker
 
 LONG = "A long prompt, which takes its time and goes on and on until its very last word."
 

@@ -78,6 +78,18 @@ def dialled(
     return Dialled(status, joined(script), after_s, hears, needless)
 
 
+def parse_dialled(text: str) -> Dialled:
+    """A plan as text: a status ("busy"), or what the one who answers does, steps parted by ";"
+    ("say yes; hangup"); before either "hears WHAT;". Raises BadRequest."""
+    parts = [part.strip() for part in text.split(";") if part.strip()]
+    hears = None
+    if parts and parts[0].startswith("hears "):
+        hears = parts.pop(0).removeprefix("hears ").strip()
+    if len(parts) == 1 and (parts[0] == ANSWERED or parts[0] in list(CAUSES)):
+        return dialled(status=parts[0], hears=hears)
+    return dialled(*parts, hears=hears)
+
+
 def joined(script: tuple[Step | str, ...]) -> tuple[Step, ...]:
     """Steps, and texts of steps, as one script."""
     steps: list[Step] = []
@@ -123,6 +135,7 @@ class SimulatedLeg(Leg):
         self._reason = None
         self._cause: int | None = None
         self._callbacks = []
+        self._line = None
         self.side: Side = open_side(
             setting,
             number,

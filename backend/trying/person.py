@@ -44,6 +44,8 @@ class TalkLine:
     def __str__(self) -> str:
         """``caller says: yes (not heard: …)``"""
         text = f": {self.text}" if self.text else ""
+        if self.what == "does":
+            return f"{self.who} {self.text}{f' ({self.note})' if self.note else ''}"
         return f"{self.who} {self.what}{text}{f' ({self.note})' if self.note else ''}"
 
 
@@ -90,6 +92,7 @@ class Person:
         self._gone = False
         self._busy = False
         self._due: tuple[Step, Event] | None = None
+        self._impatient = False  # the step that is due needed no turn; a new one puts it off
         self._robot_speaks = False
         self._turn = 0
         self._waits = 0  # hears and iterations that wait for him
@@ -141,7 +144,8 @@ class Person:
     def _new_turn(self) -> None:
         self._turn += 1
         self._active()
-        if self._due is not None and self._due[0].moment.when == "after" and self._robot_speaks:
+        waits = self._due is not None and self._due[0].moment.when == "after"
+        if waits and (self._robot_speaks or self._impatient):
             self._unplan()
         self._plan()
 
@@ -151,6 +155,7 @@ class Person:
         if self._gone or self._busy or self._due is not None or not self._steps:
             return
         step = self._steps[0]
+        self._impatient = self._done_turn == self._turn or self._turn == 0
         delay_s = self._delay_s(step)
         if delay_s is not None:
             self._due = (step, self._world.after(delay_s, self._do_due))

@@ -21,10 +21,10 @@ from backend.call.turn import HearStatus
 from backend.errors import BadRequest, CommandRefused, RecognitionUnavailable
 from backend.model import Utterance
 from backend.ports import Hypothesis
-from backend.trying.line import SimulatedSound
 from backend.trying.person import END_SILENCE_S, Person, Surroundings, TalkLine
 from backend.trying.script import Step
 from backend.trying.side import Setting, Side
+from backend.trying.speaking import SimulatedSound
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,9 +254,10 @@ class SimulatedConference(Conference):
                 )
             )
 
-    def _own_said(self, said: Utterance) -> None:
+    def _own_said(self, said: Utterance) -> bool:
         if self.joined:
             self.heard(self._own, said)
+        return self.joined and self._listening
 
     # Speaking
 

@@ -9,17 +9,11 @@ from backend.call.backchannel import BackchannelBook
 from backend.call.dialogue import TalkConfig
 from backend.call.keys import Keys
 from backend.model import Utterance
-from backend.trying.line import (
-    Channel,
-    SimulatedCallbacks,
-    SimulatedDialogue,
-    SimulatedEar,
-    SimulatedPrompts,
-    SimulatedSpeaker,
-    Troubles,
-)
+from backend.trying.channel import Channel, Troubles
+from backend.trying.hearing import SimulatedCallbacks, SimulatedDialogue, SimulatedEar
 from backend.trying.person import PATIENCE_S, Person, Surroundings, TalkLine
 from backend.trying.script import Do, Step
+from backend.trying.speaking import SimulatedPrompts, SimulatedSpeaker
 from backend.trying.world import World
 
 COMMAND_S = 30.0
