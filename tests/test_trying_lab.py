@@ -12,12 +12,12 @@ from lab_config import LabError
 from lab_script import LabStep, write_script
 
 from backend.errors import BadRequest
-from backend.testing import cough, dialled, do, hangup, press, say, silence
+from backend.testing import Step, cough, dialled, do, hangup, press, say, silence
 from backend.trying.lab import LabCall, lab_steps, phrases
 
 
 def test_steps_as_the_subscriber_has_them() -> None:
-    steps = [
+    steps: list[Step] = [
         say("yes, please"),
         say("stop", over_prompt=True, after_s=1.5),
         press("12#", then=True),
