@@ -39,6 +39,9 @@ def judge(samples: array[int], hz: int, trim_ms: int = 200) -> Judgement:
         blocks.append(sum(value * cmath.exp(-1j * turn * n) for n, value in part) * 2 / BLOCK)
     found = Judgement()
     level = sorted(map(abs, blocks))[len(blocks) // 2] if blocks else 0.0
+    while len(blocks) > 1 and abs(blocks[0]) < 0.01 * level:  # a silence where it would begin
+        del blocks[0]
+        first += BLOCK
     if not level or not 0.85 * level < abs(blocks[0]) < 1.15 * level:
         found.damage.append("there is no tone")
         return found
