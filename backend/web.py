@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hmac import compare_digest
+from pathlib import Path
 from time import monotonic
 from typing import Any, Protocol
 from uuid import UUID
@@ -32,6 +33,7 @@ from backend.http_docs import page
 from backend.http_figures import Figures, Overview, health
 from backend.http_openapi import openapi
 from backend.model import Task, TaskRequest
+from backend.web_recordings import add_recordings
 from backend.web_routing import RouteList, add_routing
 from backend.web_wire import Refused, json_answer, json_body, number_of, query, uuid_of
 
@@ -62,6 +64,7 @@ class Door:
     token_in_query: bool = False
     node: str = ""
     admins: tuple[str, ...] = ()
+    recordings: Path = Path("/var/spool/asterisk/monitor")
     version: str = "0.1.0"
 
 
@@ -75,6 +78,7 @@ def create_app(door: Door, tasks: TaskBook, overview: Overview, routes: RouteLis
     _dial_routes(app, door, tasks)
     _task_routes(app, tasks)
     add_routing(app, routes, door.rules, door.admins)
+    add_recordings(app, door.recordings)
     _operator_routes(app, door, overview, figures)
     _error_answers(app)
     return app

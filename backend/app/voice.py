@@ -157,6 +157,7 @@ def _services(
             recognition_s=settings.recognition_s,
             max_call_s=settings.max_call_s,
             recordings_dir=settings.recordings_dir,
+            recordings_url=settings.recordings_url,
         ),
         voice=VoiceConfig(
             mode=settings.vad_mode,

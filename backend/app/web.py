@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 from flask import Flask
@@ -50,6 +51,7 @@ def run_web(_stop: threading.Event, ready: Ready, home: Home) -> None:
             token_in_query=settings.http_token_in_query,
             node=settings.node,
             admins=settings.http_admins,
+            recordings=Path(settings.recordings_dir),
         )
         return create_app(door, Tasks(engine), Overview(engine), Routes(engine))
 
