@@ -70,7 +70,7 @@ def run_voice(stop: threading.Event, ready: Ready, spec: VoiceSpec) -> None:
         ami = AmiConnection(ami_account(settings, events="off"))
         ami.start()
         rooms.callback(ami.stop)
-        routes = watch_routes(engine, rooms)
+        routes = watch_routes(settings, engine, rooms)
         shelf = _watch_scenarios(settings, rooms)
         services = _services(spec, stop, ami, sink, records, routes, shelf, rooms)
         server = _open_agi(settings, services, rooms)

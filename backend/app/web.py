@@ -42,7 +42,7 @@ def run_web(_stop: threading.Event, ready: Ready, home: Home) -> None:
         shelf = open_shelf(settings)
         shelf.start()
         rooms.callback(shelf.stop)
-        book = watch_routes(engine, rooms)
+        book = watch_routes(settings, engine, rooms)
         door = Door(
             rules=Rules.of(
                 settings, Names(shelf), lambda number: book.scenario_for(number, "outbound")

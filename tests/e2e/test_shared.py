@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from lab_ami import Ami
+from sqlalchemy import text
 from stack import ROOT, Stack
 
 from backend.call.store import Store
@@ -22,7 +26,7 @@ from tests.e2e.conftest import probing_stack
 
 CALLS = 10
 SCENARIOS = """
-from backend import Call, scenario
+from backend import Call, StorageUnavailable, scenario
 
 @scenario("count")
 def count(call: Call) -> dict[str, object]:
@@ -40,6 +44,18 @@ def parent(call: Call) -> dict[str, object]:
     number = call.get_variable("number")
     tasks = [call.originate(number, scenario="count", external_id=f"of {call.id}") for _ in "ab"]
     return {"ids": [str(task.id) for task in tasks], "new": [task.new for task in tasks]}
+
+@scenario("patient")
+def patient(call: Call) -> list[str]:
+    call.answer()
+    went = []
+    for ask in (lambda: call.store.get("x"), lambda: call.originate("103")):
+        try:
+            ask()
+        except StorageUnavailable:
+            went.append("on")
+    call.log("patient", went=went)
+    return went
 """
 VERSIONED = """
 import texts
@@ -236,3 +252,44 @@ def inbound(stack: Stack, called: str) -> str:
 
 def scenarios_in(stack: Stack, pattern: str) -> list[str]:
     return re.findall(pattern, stack.log_path.read_text())
+
+
+# --- PostgreSQL hangs ----------------------------------------------------------------------------
+
+
+def test_a_call_goes_on_while_postgresql_hangs(stack: Stack) -> None:
+    """Reached, and silent: the hardest way of being away. The last known routes count."""
+    assert run(stack, "routes", "set", "74957770005", "patient").returncode == 0
+    assert inbound(stack, "74957770005") == "patient"
+    loaded(stack, "patient went=[]", 1)
+    with frozen(stack.data_dir / "postgres" / "data"):
+        assert inbound(stack, "74957770005") == "patient"
+        loaded(stack, "patient went=['on', 'on']", 1)
+    engine = make_engine(stack.dsn, name="test")
+    query = text("SELECT result FROM calls WHERE scenario = 'patient' AND result IS NOT NULL")
+
+    def results() -> list[Any] | None:
+        with engine.connect() as connection:
+            found = connection.execute(query).scalars().all()
+        return sorted(found) if len(found) == 2 else None
+
+    try:
+        assert stack.wait_for("its record", results, 90) == [[], ["on", "on"]]
+    finally:
+        engine.dispose()
+
+
+@contextmanager
+def frozen(data: Path) -> Iterator[None]:
+    """The server and all its processes are stopped, their connections stay."""
+    server = int((data / "postmaster.pid").read_text().split("\n", 1)[0])
+    children = Path(f"/proc/{server}/task/{server}/children")
+    os.kill(server, signal.SIGSTOP)  # first: it makes no more of them
+    pids = [server, *map(int, children.read_text().split())]
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
