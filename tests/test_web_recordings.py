@@ -124,3 +124,17 @@ def test_the_folder_itself_may_be_a_link_and_may_be_missing(folder: Path) -> Non
     assert file is not None
     file.close()
     assert open_below(folder / "none", "call-1.wav") is None
+
+
+@pytest.mark.parametrize(
+    ("path", "url"),
+    [
+        ("/rec/a.wav", "https://x/r/a.wav"),
+        ("/rec/2026/a b.wav", "https://x/r/2026/a%20b.wav"),
+        ("/record/a.wav", None),
+        (None, None),
+    ],
+)
+def test_where_a_tasks_recording_is_fetched(path: str | None, url: str | None) -> None:
+    door = Door(Rules(), {}, recordings=Path("/rec"), recordings_url="https://x/r/")
+    assert door.recording_url(path) == url

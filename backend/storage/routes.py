@@ -76,9 +76,15 @@ class RouteBook:
         self._routes: list[Route] | None = None  # None: never read
         self._known = RouteTable()
         self._away = False
+        self._mutex = threading.Lock()  # one refresh at a time: the later reading counts
 
     def refresh(self) -> None:
-        """Read the table; when PostgreSQL is away it is said once, and all stays as it was."""
+        """Read the table; when PostgreSQL is away it is said once, and all stays as it was.
+        Thread-safe."""
+        with self._mutex:
+            self._refresh()
+
+    def _refresh(self) -> None:
         try:
             found = self._table.all()
         except StorageUnavailable as error:

@@ -74,6 +74,7 @@ def test_the_hangup_ends_what_was_not_stopped(stack: Stack, ended: list[dict[str
         assert whole == first.replace(".wav", "-2.wav")
         assert heard(whole) == [500, 700, 900]
         assert task["recording"] == first, "the task names the first"
+        assert task["recording_url"] == task["result"]["urls"][0]
 
 
 def test_a_file_is_complete_when_pause_or_stop_return(ended: list[dict[str, Any]]) -> None:
