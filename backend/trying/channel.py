@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
@@ -84,8 +85,8 @@ class Channel:
         if application in self.troubles.missing:
             return Reply(200, "result=-2", NO_APPLICATION)
         self.applications.append((application, data))
-        if application == "MixMonitor":
-            self.variables["DIALOG_MIXMONITOR"] = f"monitor-{len(self.applications)}"
+        if application == "MixMonitor" and (variable := re.search(r"i\((\w+)\)", data)):
+            self.variables[variable[1]] = f"monitor-{len(self.applications)}"
         elif application == "Hangup":
             self.on_robot_hangup(int(data) if data.isdecimal() else 16)
         return Reply(200, "result=0", self.results.get(application, "0"))

@@ -107,6 +107,8 @@ class FakeChannel:
             return self._play(str(args[0]), timeout_s)
         if command == "EXEC" and args[0] == "AudioForkPlay":
             return self._play_stream(str(args[1]), timeout_s)
+        if command == "EXEC" and args[0] == "MixMonitor":
+            return self._monitor(str(args[1]))
         if command == "GET FULL VARIABLE":
             values = re.sub(r"\$\{(\w+)\}", lambda m: self.variables.get(m[1], ""), str(args[0]))
             return Reply(200, "", "1", values)
@@ -125,6 +127,12 @@ class FakeChannel:
         if command == "SET VARIABLE":
             self.variables[str(args[0])] = str(args[1])
             return Reply(200, "", "1")
+        return Reply(200, "", "0")
+
+    def _monitor(self, arguments: str) -> Reply:
+        """MixMonitor: an id for the variable of its option i."""
+        if variable := re.search(r"i\((\w+)\)", arguments):
+            self.variables[variable[1]] = f"0x{len(self.variables):x}"
         return Reply(200, "", "0")
 
     def _play_stream(self, arguments: str, timeout_s: float) -> Reply:
