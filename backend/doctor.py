@@ -27,6 +27,7 @@ from backend import ami_probe
 from backend.ami_listener import AmiConnection
 from backend.app.home import SpeechAddress, ami_account, scenario_folders
 from backend.app.speech import open_speech
+from backend.call.others import CONTEXT as LEG_CONTEXT
 from backend.call.shelf import load
 from backend.config import Settings
 from backend.errors import DialogError
@@ -243,7 +244,7 @@ def _module(ami: AmiConnection, _: Settings) -> Iterable[Finding]:
 
 
 def _dialplan(ami: AmiConnection, settings: Settings) -> Iterable[Finding]:
-    for name in settings.contexts:
+    for name in (*settings.contexts, LEG_CONTEXT):
         found = ami_probe.context(ami, name)
         if found.exists:
             yield good(f"dialplan: {name},s is there")

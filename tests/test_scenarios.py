@@ -240,19 +240,20 @@ def test_who_is_to_be_dialled_must_be_said(name: str) -> None:
 @pytest.mark.parametrize(
     ("plan", "result", "spoken"),
     [
-        (dialled(hangup()), ("ended", None), "Goodbye!"),
-        (dialled(hears="switched_off"), ("screened", "switched_off"), "switched_off"),
-        (dialled(hangup(), hears="ringback", needless=False), ("ended", "ringback"), "Goodbye!"),
-        (dialled(status="busy"), ("busy", None), "Nobody answered."),
-        (dialled(status="no_answer"), ("no_answer", None), "Nobody answered."),
+        (dialled(hangup()), ("ended", "person"), "Goodbye!"),
+        (dialled(hears="switched_off"), ("screened", "switched_off"), "answered: switched_off."),
+        (dialled(hears="machine"), ("ended", "machine"), "answered: machine."),
+        (dialled(hears="fax"), ("ended", "fax"), "answered: fax."),
+        (dialled(status="busy"), ("busy", "busy"), "answered: busy."),
+        (dialled(status="unreachable"), ("unreachable", "unavailable"), "answered: unavailable."),
     ],
 )
 def test_screened(plan: Dialled, result: tuple[str, str | None], spoken: str) -> None:
     call = run("screened", variables={"to": ANNA}, dials={ANNA: plan})
     assert (call.result["status"], call.result["heard"]) == result
     assert spoken in " ".join(call.spoken[1:])
-    greeted = bool(call.spoken_to(ANNA))
-    assert greeted is (result[0] == "ended")
+    assert bool(call.spoken_to(ANNA)) is (result[1] == "person")
+    assert all(leg.over for leg in call.legs)
 
 
 def dial_for_me(*answers: Step) -> FakeCall:

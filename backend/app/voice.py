@@ -79,7 +79,8 @@ def run_voice(stop: threading.Event, ready: Ready, spec: VoiceSpec) -> None:
         rooms.callback(ami.stop)
         routes = watch_routes(settings, engine, rooms)
         shelf = _watch_scenarios(settings, rooms)
-        legs = LegServices(_open_desk(settings, spec.number, rooms), watch, Rules.of(settings))
+        leg_server, desk = _open_desk(settings, spec.number, rooms)
+        legs = LegServices(desk, watch, Rules.of(settings))
         services = _services(spec, stop, ami, sink, records, routes, shelf, legs, rooms)
         server = _open_agi(settings, services, rooms)
         ready({"agi_port": server.port, "ws_port": sink.port})
@@ -89,7 +90,8 @@ def run_voice(stop: threading.Event, ready: Ready, spec: VoiceSpec) -> None:
             server.cut_older(settings.max_call_s)
             return {
                 "calls": server.calls,
-                "legs": legs.desk.legs,
+                "legs": desk.legs,
+                "leg_sessions": leg_server.calls,
                 "streams": sink.streams,
                 "audio_messages": sink.counters.messages,
                 "streams_refused": sink.counters.refused,
@@ -145,7 +147,7 @@ def _open_agi(settings: Settings, services: Services, rooms: ExitStack) -> AgiSe
     return server
 
 
-def _open_desk(settings: Settings, number: int, rooms: ExitStack) -> LegDesk:
+def _open_desk(settings: Settings, number: int, rooms: ExitStack) -> tuple[AgiServer, LegDesk]:
     """Where this worker's legs come to: a port of its own, since the calls' is shared by all."""
     port = settings.legs_port + number if settings.legs_port else 0
     desk = LegDesk()
@@ -158,8 +160,9 @@ def _open_desk(settings: Settings, number: int, rooms: ExitStack) -> LegDesk:
     )
     server.start()
     rooms.callback(server.drain, 1.0)
-    desk.address = f"{settings.ws_public_host or settings.agi_host}:{server.port}"
-    return desk
+    host = settings.ws_public_host or settings.agi_host
+    desk.address = f"[{host}]:{server.port}" if ":" in host else f"{host}:{server.port}"
+    return server, desk
 
 
 def _services(

@@ -55,11 +55,11 @@ def nothing_left(stack: Stack) -> Iterator[None]:
     yield
     stack.wait_for("all channels to go", lambda: not stack.lab.pbx.channels() or None, 20)
     assert "0 AudioFork(s)" in stack.lab.pbx.cli("audiofork list")
-    kinds = ("legs", "calls", "streams")
-    stack.wait_for(
-        "the workers to have nothing",
-        lambda: not sum(figures(stack, kind) for kind in kinds) or None,
-    )
+    stack.wait_for("the workers to have nothing", lambda: not any_left(stack) or None)
+
+
+def any_left(stack: Stack) -> bool:
+    return any(figures(stack, kind) for kind in ("legs", "leg_sessions", "calls", "streams"))
 
 
 def figures(stack: Stack, name: str) -> int:
@@ -67,7 +67,10 @@ def figures(stack: Stack, name: str) -> int:
     connection = psycopg2.connect(stack.dsn)
     try:
         with connection.cursor() as cursor:
-            cursor.execute("SELECT stats FROM instances WHERE process LIKE 'voice%'")
+            cursor.execute(
+                "SELECT DISTINCT ON (process) stats FROM instances WHERE process LIKE 'voice%'"
+                " ORDER BY process, started_at DESC"
+            )
             found = [stats[name] for (stats,) in cursor.fetchall()]
     finally:
         connection.close()

@@ -16,6 +16,7 @@ from tests.e2e.conftest import SHORT_TONE_MS
 from tests.e2e.fixtures_legs import (
     PROMPT_HZ,
     ami,
+    figures,
     nothing_left,
     number,
     run,
@@ -196,3 +197,20 @@ def test_a_transfer_that_was_answered(stack: Stack, by: str, codes: tuple[str, s
 def test_the_caller_hangs_up_before_the_transfer_is_answered(stack: Stack) -> None:
     task = run(stack, number("140"), "leg-transfer", leg=number("106"))
     assert (task["state"], task["reason"]) == ("failed", "caller_hangup")
+
+
+def test_both_workers_die(stack: Stack) -> None:
+    """A leg that is parked is hung up; two that are bridged speak on until one of them hangs up.
+    The last test of the module: the workers' numbers are others afterwards."""
+    parked = start(stack, number("103"), "leg-keep", leg=number("103"), wait="60")
+    stack.wait_for("the parked leg", lambda: figures(stack, "leg_sessions") == 1 or None)
+    caller, leg = sends(500), sends(700, "142")
+    bridged = start(stack, caller, "leg-bridge", leg=leg)
+    stack.wait_for("the bridge", lambda: "simple" in stack.lab.pbx.cli("bridge show all") or None)
+    for name in ("voice-0", "voice-1"):
+        stack.kill_child(name)
+    for task_id in (parked, bridged):
+        assert stack.ended(task_id, 90)["reason"] == "backend_lost"
+    both_hear(stack, caller, leg, (500, 700))
+    tape = lab_sound.read(stack.lab.heard(leg))
+    assert len(heard_ms(tape, 500)) > 30, "they were together to the end"
