@@ -152,6 +152,7 @@ class FakeCall(Call):
             variables=variables,
             results=results,
         )
+        self._side.channel.answered = direction == "outbound"
         self._desk = TaskList()
         rules = rules or Rules(caller_ids=("*",))
         info = CallInfo(
@@ -273,7 +274,8 @@ class FakeCall(Call):
     # Underneath
 
     def _do(self, step: Do) -> object:
-        return step.function(self)
+        with self._side.callbacks.another_thread():
+            return step.function(self)
 
     def _hang_up(self, by: Literal["caller", "robot"], cause: int, why: str) -> None:
         if self._side.channel.over:

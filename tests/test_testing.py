@@ -216,6 +216,22 @@ def test_back_channel_words_pause_the_prompt_and_it_goes_on() -> None:
     assert prompt.end_ms - prompt.start_ms > heard.prompt.end_ms, "it stood still meanwhile"
 
 
+def test_a_pause_for_words_that_do_not_come_is_short() -> None:
+    """Nothing is recognised: the prompt goes on by its time."""
+    call = FakeCall(
+        say("well and so on and on", over_prompt=True),
+        press("1"),
+        troubles=Troubles(recognition="away"),
+    )
+    heard = call.hear(LONG, barge_in="words", digits=Digits())
+    assert heard.digits == "1"
+    assert heard.prompt is not None
+    assert heard.prompt.end is PlayEnd.COMPLETED
+    prompt = call.talk[0]
+    stood_ms = prompt.end_ms - prompt.start_ms - heard.prompt.end_ms
+    assert 900 <= stood_ms <= 1300
+
+
 @pytest.mark.parametrize(
     ("pause_s", "texts"), [(0.1, ["well yes", ""]), (0.5, ["well yes", ""]), (1.0, ["well", "yes"])]
 )
@@ -454,6 +470,17 @@ def test_a_hear_is_cancelled_at_a_moment() -> None:
     heard = call.hear("Well?")
     assert (heard.status, heard.reason) == (HearStatus.CANCELLED, "enough")
     assert call.now_s < 5
+
+
+def test_only_the_scenarios_thread_may_use_the_call() -> None:
+    call = FakeCall(do(lambda call: call.speak("Hello?")))
+    with pytest.raises(ScenarioError, match="callback"):
+        call.hear("Well?")
+
+
+def test_an_outbound_call_is_answered_already() -> None:
+    assert FakeCall(direction="outbound").answered
+    assert not FakeCall().answered
 
 
 # What is recorded

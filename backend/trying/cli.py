@@ -152,13 +152,8 @@ def run(options: argparse.Namespace) -> int:
     path, name, function = load(options.file, options.scenario)
     logging.getLogger("backend").addHandler(logging.NullHandler())
     began = perf_counter()
-    call: Tried
-    if options.lab is not None:
-        call = _lab_call(options, path, name)
-        ended = call.run()
-    else:
-        call = _fake_call(options, name)
-        ended = call.run(function)
+    call = _call(options, path, name)
+    ended = call.run() if isinstance(call, LabCall) else call.run(function)
     took_ms = (perf_counter() - began) * 1000
     if options.json:
         print(json.dumps(_as_json(call, ended), ensure_ascii=False, indent=2))
@@ -167,6 +162,16 @@ def run(options: argparse.Namespace) -> int:
         for line in report(call, ended, path):
             print(line)
     return _CODES.get(ended.outcome.reason, ERROR)
+
+
+def _call(options: argparse.Namespace, path: Path, name: str) -> Tried:
+    try:
+        if options.lab is not None:
+            return _lab_call(options, path, name)
+        return _fake_call(options, name)
+    except BadRequest as error:
+        options.usage_error(str(error))
+        raise  # it has left the program
 
 
 def _fake_call(options: argparse.Namespace, name: str) -> FakeCall:
