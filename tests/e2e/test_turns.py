@@ -6,6 +6,7 @@ from __future__ import annotations
 import itertools
 from array import array
 from collections.abc import Iterator
+from pathlib import Path
 
 import lab_sound
 import pytest
@@ -22,7 +23,17 @@ from tests.e2e.turn_calls import (
     write_sounds,
 )
 
+HUNG_UP = (
+    "turn-words",
+    "turn-words-file",
+    "turn-digits",
+    "read-digits",
+    "keys-interrupt",
+    "cancelled",
+    "listening",
+)
 PLAN = (
+    *(("108", scenario) for scenario in HUNG_UP),
     *itertools.product(("132", "133", "134"), ("turn-words", "turn-words-file")),
     ("135", "turn-off"),
     ("135", "turn-long-tone"),
@@ -136,6 +147,12 @@ def test_a_cough_stops_the_prompt_where_any_voice_does(calls: Calls) -> None:
     assert tone.length_ms < 2600
 
 
+@pytest.mark.parametrize("scenario", HUNG_UP)
+def test_a_hangup_in_the_midst_of_a_turn_ends_the_scenario(calls: Calls, scenario: str) -> None:
+    task = calls.task("108", scenario)
+    assert (task["state"], task["reason"]) == ("failed", "caller_hangup"), task
+
+
 # Keys
 
 
@@ -219,3 +236,24 @@ def test_several_parts_are_one_prompt_without_a_gap(calls: Calls) -> None:
     assert low == pytest.approx(LOW_HZ, abs=15)
     assert high == pytest.approx(HIGH_HZ, abs=25)
     assert sum(span.length_ms for span in three) == pytest.approx(2 * LOW_MS, abs=60)
+
+
+def test_afterwards_nothing_is_left(calls: Calls) -> None:
+    """No call in the worker, no stream, no channel; and no thread of a call that is over."""
+    stack = calls.stack
+    for code, scenario in PLAN:
+        calls.task(code, scenario)
+    stack.wait_for("the channels to go", lambda: not stack.lab.pbx.channels() or None)
+
+    def idle() -> bool | None:
+        tasks = Path("/proc", str(stack.info["pids"]["voice-0"]), "task").iterdir()
+        return not any(name_of(task).startswith(("call", "callbacks")) for task in tasks) or None
+
+    stack.wait_for("the threads of calls to end", idle)
+
+
+def name_of(thread: Path) -> str:
+    try:
+        return (thread / "comm").read_text()
+    except OSError:  # it ends
+        return ""
