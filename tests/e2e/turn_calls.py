@@ -75,3 +75,8 @@ def climbed(tape: array[int]) -> list[int]:
                 found.append(step)
             last = step
     return found
+
+
+def sounding_ms(tape: array[int]) -> float:
+    """How much of the tape is sound; on a busy machine packets are late, but each comes once."""
+    return sum(span.length_ms for span in lab_sound.spans(tape, gap_ms=5))
