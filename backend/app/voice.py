@@ -7,19 +7,24 @@ import sys
 import threading
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from backend.agi_server import AgiServer, ThreadedAgi, listen, request_of
 from backend.ami_listener import AmiConnection
-from backend.app.home import Heartbeat, Home, Records, ami_account, scenario_folders
+from backend.app.home import (
+    Heartbeat,
+    Home,
+    Records,
+    ami_account,
+    read_backchannel,
+    scenario_folders,
+)
 from backend.app.speech import open_speech
-from backend.call import backchannel, scenario
-from backend.call.backchannel import BackchannelBook
+from backend.call import scenario
 from backend.call.call import CallConfig
 from backend.call.runner import Services, VoiceConfig, run_call
 from backend.config import Settings
-from backend.errors import BadRequest, ConfigError, StorageUnavailable
+from backend.errors import ConfigError, StorageUnavailable
 from backend.speech.cache import PromptCache
 from backend.speech.prompts import SoundBook
 from backend.storage.engine import make_engine
@@ -160,17 +165,6 @@ def _services(
         prompts=_prompts(settings, synthesizer, rooms),
         stopping=stop.is_set,
     )
-
-
-def read_backchannel(file: Path | None) -> BackchannelBook:
-    """The words that stop no prompt. Raises ConfigError."""
-    file = file or Path(backchannel.__file__).with_suffix(".toml")
-    try:
-        return backchannel.parse(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"backchannel_file {file}: {error}") from None
-    except BadRequest as error:
-        raise ConfigError(f"backchannel_file {file}: {error.why}") from None
 
 
 def _prompts(settings: Settings, synthesizer: SpeechKitSynthesizer, rooms: ExitStack) -> SoundBook:

@@ -109,7 +109,7 @@ def test_a_caller_who_talks_all_through_the_prompt_is_heard_as_a_whole(calls: Ca
     assert (result["status"], result["end"]) == ("recognized", "completed"), result
     assert result["text"].startswith("wait a moment please")
     assert result["text"].endswith("let me say something first")
-    (tone,) = lab_sound.spans(heard, gap_ms=200)
+    (tone,) = lab_sound.spans(heard, gap_ms=PAUSE_MS)
     (talk,) = lab_sound.spans(said, gap_ms=500)
     assert sounding_ms(heard) == pytest.approx(3000, abs=60)
     assert talk.end_ms > tone.end_ms, "he goes on after it"
@@ -127,7 +127,7 @@ def test_a_caller_who_speaks_just_at_the_prompts_end(calls: Calls) -> None:
     for scenario in ("turn-voice", "turn-off"):
         result, heard, said = calls.of("130", scenario)
         assert (result["status"], result["text"]) == ("recognized", "yes"), result
-        tone = lab_sound.spans(heard, gap_ms=200)[0]
+        tone = lab_sound.spans(heard, gap_ms=PAUSE_MS)[0]
         (yes,) = lab_sound.spans(said, gap_ms=500)
         assert yes.start_ms > 2000
         assert tone.end_ms < yes.end_ms + 500
@@ -146,7 +146,7 @@ def test_a_patient_turn_hears_both_as_one(calls: Calls) -> None:
 def test_a_cough_stops_the_prompt_where_any_voice_does(calls: Calls) -> None:
     result, heard, _ = calls.of("132", "turn-voice")
     assert (result["status"], result["end"], result["by"]) == ("timeout", "interrupted", "voice")
-    (tone,) = lab_sound.spans(heard, gap_ms=200)
+    (tone,) = lab_sound.spans(heard, gap_ms=PAUSE_MS)
     assert tone.length_ms < 2600
 
 
@@ -163,7 +163,7 @@ def test_keys_in_the_prompt_are_an_answer(calls: Calls) -> None:
     result, heard, _ = calls.of("136", "turn-digits")
     assert (result["status"], result["digits"]) == ("digits", "12"), result
     assert (result["end"], result["by"], result["after"]) == ("interrupted", "keys", "completed")
-    tone, after = lab_sound.spans(heard, gap_ms=200)
+    tone, after = lab_sound.spans(heard, gap_ms=PAUSE_MS)
     assert tone.length_ms < 3000
     assert after.length_ms > SHORT_TONE_MS - 60
 
@@ -190,7 +190,7 @@ def test_what_is_typed_ahead_is_the_next_readings(calls: Calls) -> None:
         "by": "keys",
     }
     assert (result["second"]["status"], result["second"]["digits"]) == ("terminator", "2")
-    assert lab_sound.spans(heard, gap_ms=200)[0].length_ms < 3000
+    assert lab_sound.spans(heard, gap_ms=PAUSE_MS)[0].length_ms < 3000
 
 
 def test_a_caller_who_stops_in_the_midst(calls: Calls) -> None:
@@ -213,7 +213,7 @@ def test_a_callback_cancels_the_turn(calls: Calls) -> None:
     result, heard, _ = calls.of("136", "cancelled")
     assert (result["status"], result["reason"]) == ("cancelled", "key 2"), result
     assert (result["end"], result["by"]) == ("interrupted", "cancel")
-    assert lab_sound.spans(heard, gap_ms=200)[0].length_ms < 3500
+    assert lab_sound.spans(heard, gap_ms=PAUSE_MS)[0].length_ms < 3500
 
 
 # Listening, and prompts of several parts
@@ -231,7 +231,7 @@ def test_several_parts_are_one_prompt_without_a_gap(calls: Calls) -> None:
     result, heard, _ = calls.of("103", "chained")
     assert [result[name]["ms"] for name in ("one", "two")] == [2 * LOW_MS] * 2
     assert result["three"]["ms"] == pytest.approx(2 * LOW_MS, abs=40)
-    one, two, three = lab_sound.spans(heard, gap_ms=300)
+    one, two, three = lab_sound.spans(heard, gap_ms=PAUSE_MS)
     for span in (one, two, three):
         part = heard[round(span.start_ms * 8) : round(span.end_ms * 8)]
         assert sounding_ms(part) == pytest.approx(2 * LOW_MS, abs=60)
