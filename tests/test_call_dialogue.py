@@ -192,6 +192,17 @@ def test_a_paused_file_is_stopped_for_good_by_words() -> None:
     talk.close()
 
 
+def test_a_file_that_somebody_else_stops_is_not_played_on() -> None:
+    """An admin, by AMI."""
+    talk = Talk()
+    talk.call.answer()
+    stop = {"Control": "stop"}
+    talk.channel.on_play = lambda: talk.channel.send("ControlPlayback", stop, lambda _: None)
+    heard = talk.call.hear("Вопрос?", barge_in="words", timeout_s=0.01)
+    assert heard.prompt == Played(PlayEnd.INTERRUPTED, 500)
+    assert talk.channel.offsets == [""]
+
+
 def test_hangup_while_a_file_is_paused() -> None:
     talk = Talk(decide_ms=5000)
     talk.call.answer()

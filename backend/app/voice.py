@@ -7,16 +7,21 @@ import sys
 import threading
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from backend.agi_server import AgiServer, ThreadedAgi, listen, request_of
 from backend.ami_listener import AmiConnection
 from backend.ami_watch import EventWatch
-from backend.app.home import Heartbeat, Home, Records, ami_account, open_shelf, watch_routes
+from backend.app.home import (
+    Heartbeat,
+    Home,
+    Records,
+    ami_account,
+    open_shelf,
+    read_backchannel,
+    watch_routes,
+)
 from backend.app.speech import open_speech
-from backend.call import backchannel
-from backend.call.backchannel import BackchannelBook
 from backend.call.call import CallConfig
 from backend.call.legs import LegDesk
 from backend.call.others import LegServices
@@ -25,7 +30,7 @@ from backend.call.shared import Shared
 from backend.call.shelf import Names, Shelf
 from backend.config import Settings
 from backend.dialing.policy import Rules
-from backend.errors import BadRequest, ConfigError
+from backend.errors import ConfigError
 from backend.speech.cache import PromptCache
 from backend.speech.prompts import SoundBook
 from backend.storage.deadline import keep_deadlines
@@ -212,17 +217,6 @@ def _services(
         shared=_shared(spec, shelf, routes, rooms),
         legs=legs,
     )
-
-
-def read_backchannel(file: Path | None) -> BackchannelBook:
-    """The words that stop no prompt. Raises ConfigError."""
-    file = file or Path(backchannel.__file__).with_suffix(".toml")
-    try:
-        return backchannel.parse(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"backchannel_file {file}: {error}") from None
-    except BadRequest as error:
-        raise ConfigError(f"backchannel_file {file}: {error.why}") from None
 
 
 def _shared(spec: VoiceSpec, shelf: Shelf, routes: RouteBook, rooms: ExitStack) -> Shared:
