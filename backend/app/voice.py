@@ -38,6 +38,7 @@ from backend.storage.engine import make_engine
 from backend.storage.routes import RouteBook
 from backend.storage.store import KeyValues
 from backend.storage.tasks import CallTasks
+from backend.storage.turns import Turns
 from backend.storage.upkeep import Instance, Instances
 from backend.supervisor import Ready
 from backend.ws_frames import FrameSink
@@ -50,7 +51,7 @@ log = logging.getLogger(__name__)
 DRAIN_S = 5.0  # for calls in progress when the backend stops; then their AGI connection is cut
 SYNTHESIS_S = 10.0  # for each part of a prompt that is not in the cache
 SWITCH_S = 0.0005
-POOL_WAIT_S = 2.0  # of a call, for a connection: within its few seconds
+CONNECTIONS = 10  # to PostgreSQL, for what calls ask
 MAX_TOLD = 20  # refused files in a heartbeat
 
 
@@ -221,11 +222,14 @@ def _services(
 
 def _shared(spec: VoiceSpec, shelf: Shelf, routes: RouteBook, rooms: ExitStack) -> Shared:
     """What calls have beside the line. Connections of their own: no call waits for a drainer."""
-    engine = make_engine(spec.home.dsn, name=f"{spec.name} calls", pool_wait_s=POOL_WAIT_S)
+    engine = make_engine(spec.home.dsn, name=f"{spec.name} calls", pool=CONNECTIONS)
     rooms.callback(engine.dispose)
+    turns = Turns(CONNECTIONS)
     settings = spec.home.settings
     rules = Rules.of(settings, Names(shelf), lambda n: routes.scenario_for(n, "outbound"))
-    return Shared(KeyValues(engine), settings.scenario_config, rules, CallTasks(engine))
+    return Shared(
+        KeyValues(engine, turns), settings.scenario_config, rules, CallTasks(engine, turns)
+    )
 
 
 def _prompts(settings: Settings, synthesizer: SpeechKitSynthesizer, rooms: ExitStack) -> SoundBook:
