@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 import pytest
 
@@ -13,8 +12,9 @@ from backend.call import legs
 from backend.call.legs import Leg, LegStatus
 from backend.call.lent import LentAgi
 from backend.call.others import OtherChannels
-from backend.call.screening import Verdict, Wishes
+from backend.call.screening import Judge, Verdict, Wishes
 from backend.errors import AsteriskUnavailable, BadRequest, Hangup
+from backend.media.screening import CallScreening, Stage
 from backend.model import Reason
 from backend.ports import AmiReply
 from backend.protocol import fork
@@ -53,9 +53,9 @@ class FakeJudge:
                 return self._verdict(result, at_ms)
         return None
 
-    def signalled(self, stage: Any, at_ms: int) -> Verdict | None:
+    def signalled(self, stage: Stage, at_ms: int) -> Verdict | None:
         self.came.append(("signalled", stage))
-        self.answered = stage == "answered"
+        self.answered = stage is Stage.ANSWERED
         if self.answered and not self.wishes.who_answered:
             return self._verdict("answered", at_ms, hang_up=False)
         return None
@@ -243,6 +243,11 @@ def test_after_the_verdict_nothing_is_judged(rig: Rig) -> None:
     assert rig.judges[0].pcm == BUSY_TONE
     assert leg.screening is not None
     assert leg.screening.result == "busy"
+
+
+def test_the_packages_own_judge_is_one() -> None:
+    judge: Callable[..., Judge] = CallScreening
+    assert judge is CallScreening
 
 
 def test_without_a_judge(rig: Rig) -> None:

@@ -21,6 +21,7 @@ from backend.app.home import (
     read_backchannel,
     watch_routes,
 )
+from backend.app.screening import open_judges
 from backend.app.speech import open_speech
 from backend.call.call import CallConfig
 from backend.call.legs import LegDesk
@@ -86,7 +87,7 @@ def run_voice(stop: threading.Event, ready: Ready, spec: VoiceSpec) -> None:
         routes = watch_routes(settings, engine, rooms)
         shelf = _watch_scenarios(settings, rooms)
         leg_server, desk = _open_desk(settings, spec.number, rooms)
-        legs = LegServices(desk, watch, Rules.of(settings))
+        legs = LegServices(desk, watch, Rules.of(settings), open_judges(settings))
         services = _services(spec, stop, ami, sink, records, routes, shelf, legs, rooms)
         server = _open_agi(settings, services, rooms)
         ready({"agi_port": server.port, "ws_port": sink.port})

@@ -23,11 +23,12 @@ from backend.call.call import NO_RESULT_APP, Call, CallInfo
 from backend.call.line import Line, open_line
 from backend.call.playback import Played
 from backend.call.prompt import Prompts
-from backend.call.screening import ANSWERED, RINGING, Screener, Tee, Verdict
+from backend.call.screening import Screener, Tee, Verdict
 from backend.call.streams import keyed_url
 from backend.call.turn import Heard
 from backend.dialing.outcomes import unanswered
 from backend.errors import AsteriskUnavailable, BadRequest, CommandTimeout, Hangup
+from backend.media.screening import Stage
 from backend.model import Reason, Utterance
 from backend.protocol.agi import Reply
 
@@ -304,7 +305,7 @@ class Leg:
         screener = self.screener
         if screener is None:
             return
-        screener.signalled(ANSWERED)
+        screener.signalled(Stage.ANSWERED)
         while screener.judging and self.parked:
             look()
             with self._cond:
@@ -442,7 +443,7 @@ class Leg:
                 self._first_word_at = self._first_word_at or monotonic()
             self._cond.notify_all()
         if self.screener is not None and event.get("ChannelStateDesc") == "Ringing":
-            self.screener.signalled(RINGING)
+            self.screener.signalled(Stage.RINGING)
 
     def await_channel(self) -> str:
         """The channel that is being dialled, which Asterisk makes a moment after it was asked to;

@@ -14,13 +14,14 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from backend.call.line import open_gate
 from backend.call.streaming import Link
 from backend.call.streams import StreamListener, keyed_url
 from backend.errors import AsteriskError
 from backend.media.gate import Audio, EndOfUtterance, Silence
+from backend.media.screening import Stage
 from backend.model import Reason
 from backend.ports import (
     Hypothesis,
@@ -36,8 +37,6 @@ if TYPE_CHECKING:
     from backend.call.runner import Services
 
 log = logging.getLogger(__name__)
-
-RINGING, EARLY_MEDIA, ANSWERED = "ringing", "early_media", "answered"
 
 
 class Verdict(Protocol):
@@ -63,8 +62,8 @@ class Judge(Protocol):
     def feed(self, pcm: bytes, at_ms: int) -> Verdict | None:
         """Audio of the called side, RATE_HZ slin16 mono, any length, that ended at ``at_ms``."""
 
-    def signalled(self, stage: Any, at_ms: int) -> Verdict | None:
-        """What the network says: RINGING, EARLY_MEDIA, ANSWERED."""
+    def signalled(self, stage: Stage, at_ms: int) -> Verdict | None:
+        """What the network says."""
 
     def ended(self, reason: Reason, at_ms: int, cause: int | None = None) -> Verdict | None:
         """The call is over, without us."""
@@ -142,10 +141,10 @@ class Screener:
         if not self.forked and not leg.is_ending:
             log.warning("%s: not heard before its answer: %s", leg.id, why)
 
-    def signalled(self, stage: str) -> None:
+    def signalled(self, stage: Stage) -> None:
         """How far the call is. Any thread."""
         with self._lock:
-            self._heard = self._heard or stage == ANSWERED  # what comes now is no early media
+            self._heard = self._heard or stage is Stage.ANSWERED  # what comes now is no early media
             if not self._over:
                 self._judged(self._judge.signalled(stage, self._now_ms()))
 
@@ -181,7 +180,7 @@ class Screener:
                 return
             if not self._heard:
                 self._heard = True
-                self._judged(self._judge.signalled(EARLY_MEDIA, self._now_ms()))
+                self._judged(self._judge.signalled(Stage.EARLY_MEDIA, self._now_ms()))
             self._judged(self._judge.feed(pcm, self._now_ms()))
             if self._stream is None and self._recognise is not None:
                 self._stream = self._recognise()

@@ -17,6 +17,11 @@ from tests.e2e.plain_lab import observer
 
 PROMPT_HZ, WHISPER_HZ, PLAY_HZ = 1000, 1500, 2000
 LONG_MS = 1500
+# What the lab's speech server can hear of a carrier: the words of 147.
+ANNOUNCEMENTS = """
+[en]
+switched_off = ["yes please"]
+"""
 
 _suffix = itertools.count(1000)
 
@@ -33,8 +38,15 @@ def sends(hz: int, code: str = "141") -> str:
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory, asterisk: str) -> Iterator[Stack]:
-    settings = {"DIALOG_VARIABLES": "leg,leg2,wait,keep,room,seats", "DIALOG_WORKERS": "2"}
-    with probing_stack(tmp_path_factory.mktemp("legs"), asterisk, **settings) as stack:
+    folder = tmp_path_factory.mktemp("legs")
+    announcements = tmp_path_factory.mktemp("tables") / "announcements.toml"
+    announcements.write_text(ANNOUNCEMENTS)
+    settings = {
+        "DIALOG_VARIABLES": "leg,leg2,wait,keep,room,seats",
+        "DIALOG_WORKERS": "2",
+        "DIALOG_ANNOUNCEMENTS_FILE": str(announcements),
+    }
+    with probing_stack(folder, asterisk, **settings) as stack:
         own = stack.lab.sounds / "own"
         own.mkdir()
         lab_sound.write(own / "short-tone.wav", lab_sound.tone(SHORT_TONE_MS, PROMPT_HZ))
