@@ -20,6 +20,7 @@ from backend import (
 from backend.call.memory_store import MemoryStore
 from backend.dialing.policy import Rules
 from backend.errors import BadRequest
+from backend.media.screening import ScreenResult
 from backend.model import Reason, TaskState
 from backend.testing import (
     Dialled,
@@ -207,9 +208,9 @@ def test_transfers() -> None:
 def test_plans_may_be_texts() -> None:
     assert parse_dialled("busy") == dialled(status="busy")
     assert parse_dialled("say yes; then 2 hangup") == dialled("say yes", "then 2 hangup")
-    assert parse_dialled("hears switched_off") == Dialled(hears="switched_off")
-    assert parse_dialled("hears ringing; no_answer").status == "no_answer"
-    for wrong in ("sleepy", "say", "busy; hangup"):
+    assert parse_dialled("hears switched_off") == Dialled(hears=ScreenResult.SWITCHED_OFF)
+    assert parse_dialled("hears switched_off; no_answer").status == "no_answer"
+    for wrong in ("sleepy", "say", "busy; hangup", "hears bells"):
         with pytest.raises(BadRequest):
             parse_dialled(wrong)
     with pytest.raises(BadRequest, match="status"):

@@ -18,6 +18,7 @@ from backend.call.others import LegServices, OtherChannels
 from backend.call.screening import Judge
 from backend.dialing.policy import Rules
 from backend.errors import BadRequest, CommandTimeout
+from backend.media.screening import Screening, ScreenReason, ScreenResult
 from backend.model import Reason
 from backend.ports import OnChannelEvent
 from backend.trying.person import TalkLine
@@ -32,7 +33,13 @@ if TYPE_CHECKING:
 ANSWERED = "answered"
 VERDICT_S = 1.5  # of what is heard, until it is known what it is
 # Known after the answer alone; a fax is then hung up. All else is known before it, and spares it.
-AFTER_THE_ANSWER = ("person", "machine", "silence", "answered", "fax")
+AFTER_THE_ANSWER = (
+    ScreenResult.PERSON,
+    ScreenResult.MACHINE,
+    ScreenResult.SILENCE,
+    ScreenResult.ANSWERED,
+    ScreenResult.FAX,
+)
 RING_S = 60.0
 
 # Q.850, as a leg's ``cause``
@@ -46,7 +53,10 @@ CAUSES = {
     LegStatus.FAILED: 127,
 }
 # What is signalled, as a verdict's result.
-_RESULTS = {LegStatus.INVALID_NUMBER: "no_such_number", LegStatus.UNREACHABLE: "unavailable"}
+_RESULTS = {
+    LegStatus.INVALID_NUMBER: ScreenResult.NO_SUCH_NUMBER,
+    LegStatus.UNREACHABLE: ScreenResult.UNAVAILABLE,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +68,7 @@ class Dialled:
     status: str = ANSWERED
     steps: tuple[Step, ...] = ()
     after_s: float = 2.0
-    hears: str | None = None
+    hears: ScreenResult | None = None
 
 
 def dialled(
@@ -78,7 +88,9 @@ def dialled(
         raise BadRequest("after_s", f"{after_s!r}: expected 0 to {RING_S * 10:g} seconds")
     if status != ANSWERED and script:
         raise BadRequest("script", f"nobody is there to do it: the status is {status}")
-    return Dialled(status, joined(script), after_s, hears)
+    if hears is not None and hears not in list(ScreenResult):
+        raise BadRequest("hears", f"{hears!r:.80}: expected one of {', '.join(ScreenResult)}")
+    return Dialled(status, joined(script), after_s, None if hears is None else ScreenResult(hears))
 
 
 def parse_dialled(text: str) -> Dialled:
@@ -116,17 +128,6 @@ class _NoEvents:
         return lambda: None
 
 
-@dataclass(frozen=True, slots=True)
-class SimulatedVerdict:
-    """screening.Verdict. ``at_ms``: since it was dialled."""
-
-    result: str
-    reason: str
-    at_ms: int
-    answered: bool
-    hang_up: bool
-
-
 class SimulatedLeg(Leg):
     """A leg that somebody answers, or nobody."""
 
@@ -135,7 +136,7 @@ class SimulatedLeg(Leg):
         self.id = f"leg-{leg_id}"
         self.number = number
         self.screener = None
-        self.verdict: SimulatedVerdict | None = None
+        self.verdict: Screening | None = None
         self._setting = setting
         self._status = LegStatus.DIALING
         self._reason = None
@@ -155,7 +156,7 @@ class SimulatedLeg(Leg):
         self._call = Call(info, config, self.side.channel, self.side.dialogue, on_recording=print)
 
     @property
-    def screening(self) -> SimulatedVerdict | None:
+    def screening(self) -> Screening | None:
         return self.verdict
 
     def answered(self) -> None:
@@ -260,19 +261,19 @@ class SimulatedOthers(OtherChannels):
         hears = self._plan(number).hears
         spared = hears is not None and hears not in AFTER_THE_ANSWER
         leg = self._dialled(number, timeout_s, spared=spared)
+        result, reason = hears or ScreenResult.PERSON, ScreenReason.ANSWER
         if spared:
-            result, reason = hears or "", "announcement"
+            reason = ScreenReason.ANNOUNCEMENT
         elif not leg.parked:
-            result, reason = _RESULTS.get(leg.status, leg.status), "signalling"
+            reason = ScreenReason.SIGNALLING
+            result = _RESULTS.get(leg.status) or ScreenResult(leg.status)
+        elif who_answered:
+            self._pass(VERDICT_S)
         else:
-            result, reason = hears or "person", "answer"
-            if who_answered:
-                self._pass(VERDICT_S)
-            else:
-                result, reason = "answered", "signalling"
-        fax = leg.parked and result == "fax"
+            result, reason = ScreenResult.ANSWERED, ScreenReason.SIGNALLING
+        fax = leg.parked and result is ScreenResult.FAX
         at_ms = self._setting.world.now_ms - began_ms
-        leg.verdict = SimulatedVerdict(result, reason, at_ms, leg.parked, spared or fax)
+        leg.verdict = Screening(result, reason, at_ms, leg.parked, spared or fax)
         if fax:
             leg.end(LegStatus.ENDED, 16)
         return leg
