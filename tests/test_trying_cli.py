@@ -158,6 +158,7 @@ def test_a_script_comes_from_a_file(
         (["--dial", "100=sleepy"], "'sleepy': expected say"),
         (["--participant", "Anna=say x"], "expected ROOM/NAME=STEPS"),
         (["--lab", "--say", "да"], "the lab speaks English only"),
+        (["--lab", "--language", "ru-RU"], "--language: is the lab's own"),
         (["--lab", "--dial", "7=say x"], "in the lab a number of 150"),
     ],
 )

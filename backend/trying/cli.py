@@ -113,8 +113,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     caller.add_argument("--script", metavar="FILE", action=_ScriptAction)
     call = parser.add_argument_group("what the scenario finds")
     call.add_argument("--language", metavar="TAG", help="as the setting speech_language")
-    call.add_argument("--caller", metavar="NUMBER", default="79161234567")
-    call.add_argument("--called", metavar="NUMBER", default="74951234567")
+    call.add_argument("--caller", metavar="NUMBER")
+    call.add_argument("--called", metavar="NUMBER")
     call.add_argument("--outbound", action="store_true", help="the call is a task's")
     call.add_argument("--sound", metavar="NAME", help="the sound that the task names (call.file)")
     call.add_argument("--variable", metavar="NAME=VALUE", action="append", default=[])
@@ -177,8 +177,8 @@ def _call(options: argparse.Namespace, path: Path, name: str) -> Tried:
 def _fake_call(options: argparse.Namespace, name: str) -> FakeCall:
     return FakeCall(
         *options.steps,
-        caller=options.caller,
-        called=options.called,
+        caller=options.caller or "79161234567",
+        called=options.called or "74951234567",
         direction="outbound" if options.outbound else "inbound",
         language=options.language or "en-US",
         scenario=name,
@@ -191,6 +191,10 @@ def _fake_call(options: argparse.Namespace, name: str) -> FakeCall:
 
 
 def _lab_call(options: argparse.Namespace, path: Path, name: str) -> LabCall:
+    """The lab's call is an outbound one, in English, with numbers of its own."""
+    for option in ("language", "caller", "called"):
+        if getattr(options, option) is not None:
+            raise BadRequest(f"--{option}", "is the lab's own, and cannot be chosen with --lab")
     return LabCall(
         path,
         name,
@@ -200,6 +204,7 @@ def _lab_call(options: argparse.Namespace, path: Path, name: str) -> LabCall:
         variables=_pairs("--variable", options.variable),
         config=_config(options.config_value),
         dials={n: parse_dialled(what) for n, what in _pairs("--dial", options.dial).items()},
+        conferences=_conferences(options.participant),
     )
 
 
