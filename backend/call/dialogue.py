@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from time import monotonic
-from typing import Protocol
 
 from backend.call import check
 from backend.call.attention import Attention
@@ -20,7 +19,8 @@ from backend.call.listening import Listening, ResultCallback
 from backend.call.playback import Played, PlayEnd
 from backend.call.prompt import Interruptible, Prompt, Prompts, Sound, Text, parts_of, transcript_of
 from backend.call.speaker import Speaker
-from backend.call.turn import BargeIn, Heard, HearStatus, Sight, Turn, TurnRules
+from backend.call.turn import BargeIn, Heard, HearStatus, Turn, TurnRules
+from backend.call.turn_wait import HANGUP_POLL_S, Agi, TurnWait
 from backend.errors import (
     BadRequest,
     CommandRefused,
@@ -33,20 +33,10 @@ from backend.errors import (
 from backend.model import Utterance
 from backend.ports import Prompts as PromptSounds
 from backend.ports import PromptSound, RecognitionOptions
-from backend.protocol.agi import Reply
 
 log = logging.getLogger(__name__)
 
-HANGUP_POLL_S = 0.2  # Asterisk tells of a hangup on the AGI connection; nobody reads it meanwhile
 CALLBACKS_S = 2.0  # for those that run when the call ends
-CONTROL_FRAME = 1000  # what WAIT FOR DIGIT returns for a stray one
-
-
-class Agi(Protocol):
-    """The AGI session as a talk needs it: agi_server.ThreadedAgi."""
-
-    def command(self, command: str, *args: object, timeout_s: float) -> Reply: ...
-    def poll_hangup(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +77,7 @@ class Dialogue:
         self._speaker = speaker
         self._ear = ear
         self._keys = keys
+        self._wait = TurnWait(agi, speaker, ear, keys, config.command_s)
         self._prompts = prompts
         self._on_spoken = on_spoken
         self._ends_at = monotonic() + config.max_call_s
@@ -281,11 +272,13 @@ class Dialogue:
         with self._under_way(barge, since_ms) as under_way:
             played: Played | None = None
             with under_way.attention as attention:
-                self._take_keys(turn)  # typed ahead
+                self._wait.take_keys(turn)  # typed ahead
                 if parts is not None and not turn.begun:
                     played = self._play(parts, language, attention, keys=turn.wants_keys)
             turn.prompt_over(played, monotonic())
-            heard = self._await(turn, under_way, since_ms, attention.ignored)
+            heard = self._wait.until_over(
+                turn, lambda: under_way.reason, since_ms, attention.ignored
+            )
         if turn.digits_status is DigitsStatus.COMPLETE:
             assert rules.digits is not None
             self._keys.needless(rules.digits)
@@ -306,49 +299,6 @@ class Dialogue:
         finally:
             self._turn = None
             self._keys.unwatch(on_key)
-
-    def _await(
-        self, turn: Turn, under_way: _TurnUnderWay, since_ms: int, ignored: Sequence[Utterance]
-    ) -> Heard:
-        while True:
-            seen = self._ear.changes  # before looking: what comes meanwhile ends the wait
-            self._agi.poll_hangup()
-            speaking, owed_s = self._ear.pending()
-            sight = Sight(speaking, owed_s, self._ear.failure, self._ear.connected)
-            self._take_words(turn, since_ms, ignored)
-            self._take_keys(turn)
-            if under_way.reason is not None:
-                turn.cancel(under_way.reason)
-            now_s = monotonic()
-            if (heard := turn.look(sight, now_s)) is not None:
-                return heard
-            if turn.cut_due(sight, now_s):
-                self._ear.end_utterance()
-            self._wait_for_news(seen, turn, turn.wait_s(now_s, HANGUP_POLL_S))
-
-    def _take_words(self, turn: Turn, since_ms: int, ignored: Sequence[Utterance]) -> None:
-        """The next utterance, if it came before the next key."""
-        while turn.wants_speech and (utterance := self._ear.take(since_ms)) is not None:
-            if any(utterance is other for other in ignored):
-                continue
-            key = self._keys.next if turn.wants_keys else None
-            if key is not None and key.at_ms is not None and key.at_ms < utterance.end_ms:
-                self._take_keys(turn)
-            turn.said(utterance)
-            return
-
-    def _take_keys(self, turn: Turn) -> None:
-        while turn.wants_keys and (key := self._keys.take()) is not None:
-            turn.key(key.key, key.pressed_s)
-
-    def _wait_for_news(self, seen: int, turn: Turn, wait_s: float) -> None:
-        if not turn.wants_keys or self._speaker.tells_keys:
-            self._ear.wait(seen, wait_s)
-            return
-        wait_ms = max(round(wait_s * 1000), 1)
-        reply = self._agi.command("WAIT FOR DIGIT", wait_ms, timeout_s=self._config.command_s)
-        if reply.result.isdigit() and 0 < int(reply.result) < CONTROL_FRAME:
-            self._keys.press(chr(int(reply.result)))
 
     # Listening
 
@@ -413,6 +363,9 @@ class Dialogue:
         if not self._speaker.tells_keys:
             raise CommandRefused("keys are not told: the fork is of an older module, or has no j")
         self._keys.on_every(lambda key: self._callbacks.call(callback, key.key))
+
+
+__all__ = ["Agi", "Dialogue", "TalkConfig"]
 
 
 class _TurnUnderWay:
