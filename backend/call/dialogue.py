@@ -92,8 +92,8 @@ class Dialogue:
 
     def close(self) -> None:
         """The talk is over: listening ends, callbacks that are due run, for a moment."""
-        if self._listening is not None:
-            self._listening[0].stop("the call is over")
+        if (listening := self._listening) is not None:
+            listening[0].stop("the call is over")
         self._keys.on_every(None)
         self._callbacks.close(CALLBACKS_S)
 
@@ -198,7 +198,7 @@ class Dialogue:
         if isinstance(part, Sound):
             return self._prompts.sound(part.name)
         if isinstance(part, Text):
-            return self._prompts.text(part.text, part.language)
+            return self._prompts.text(part.text, check.language(part.language, language))
         return self._prompts.text(part, language)
 
     def _attention(self, barge: Barge, since_ms: int) -> Attention:
@@ -238,11 +238,11 @@ class Dialogue:
         if digits is None and self._ear.failure is not None:
             raise RecognitionUnavailable(self._ear.failure)
         try:
-            return self._take_turn(rules, barge, parts, options.languages[0])[1]
+            return self._take_turn(rules, barge, parts, self._spoken(options))[1]
         finally:
             self._ear.end_silence(None)
-            if self._listening is not None:
-                self._ear.listen(self._listening[1])
+            if (listening := self._listening) is not None:
+                self._ear.listen(listening[1])
 
     def read_digits(
         self, digits: Digits, *, timeout_s: float = 10.0, prompt: Prompts | None = None
@@ -342,7 +342,8 @@ class Dialogue:
         end_silence_s: float | None,
     ) -> RecognitionOptions:
         """Raises BadRequest. Where nothing is asked for they are the listening's, or the call's."""
-        base = self._options if self._listening is None else self._listening[1]
+        listening = self._listening  # any thread may stop it
+        base = self._options if listening is None else listening[1]
         options = replace(
             base,
             languages=check.languages(language) or base.languages,
@@ -353,6 +354,10 @@ class Dialogue:
             if not self._ear.own_end:
                 options = replace(options, max_pause_ms=round(end_silence_s * 1000))
         return options
+
+    def _spoken(self, options: RecognitionOptions) -> str:
+        """The language that we speak in a turn that hears these."""
+        return next((tag for tag in options.languages if tag != "auto"), self._config.language)
 
     # Keys
 
