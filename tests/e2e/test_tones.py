@@ -1,4 +1,4 @@
-"""Call-progress tones as Asterisk makes them, through a fork: all at once, in calls of their own."""
+"""Call-progress tones as Asterisk makes them, through forks: a call for each, all at once."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_each_is_heard_as_what_it_is(fork: ForkLab) -> None:
                 "D(in)",
                 near="",
                 far="tones",
-                **{"__LAB_TONES": tones.replace(",", "|")},  # AMI would split it
+                __LAB_TONES=tones.replace(",", "|"),  # AMI would split it
             )
         heard = {}
         for name, (country, _, _) in TONES.items():
