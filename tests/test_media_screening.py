@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -194,6 +196,14 @@ def test_stages_only_rise_and_evidence_is_kept_in_order() -> None:
     ]
     assert machine.on(Ended(6000, Reason.BUSY)) is None
     assert machine.screening is screening
+
+
+def test_the_documents_list_every_result() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "scenarios.md").read_text(encoding="utf-8")
+    section = page.partition("### What `dial_screened` finds")[2].partition("\n## ")[0]
+    told = {word for row in re.findall(r"^\| (`.*?) \|", section, re.M) for word in row.split("`")}
+    assert told >= set(ScreenResult)
+    assert set(re.findall(r"`(\w+)`", section.partition("|")[0])) >= set(ScreenReason)
 
 
 # With ears
