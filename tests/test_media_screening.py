@@ -112,6 +112,16 @@ ANSWER = Signalled(6000, Stage.ANSWERED)
             ScreenResult.UNAVAILABLE,
             ScreenReason.ANNOUNCEMENT,
         ),
+        (  # a tune instead of the ringing tone, then he declines
+            [RINGING, tone(9000, ToneKind.BUSY, sound_ms=8000)],
+            ScreenResult.BUSY,
+            ScreenReason.TONE,
+        ),
+        (
+            [tone(900, ToneKind.SIT), tone(8000, ToneKind.BUSY)],
+            ScreenResult.UNAVAILABLE,
+            ScreenReason.ANNOUNCEMENT,
+        ),
         ([announced(3000, Said.VOICEMAIL)], ScreenResult.VOICEMAIL, ScreenReason.ANNOUNCEMENT),
         (
             [announced(3000, Said.PLEASE_WAIT), announced(8000, Said.NO_ANSWER)],

@@ -258,8 +258,10 @@ class ScreeningMachine:
             self._decide(_OF_TONE[tone.kind], ScreenReason.TONE, event.at_ms, hang_up=True)
 
     def _was_announced(self, kind: ToneKind, sound_ms: int) -> bool:
-        spoken = sound_ms >= self._config.announced_ms or self._sit_ms is not None
-        return kind in _ENDED_BY and spoken and self.stage is not Stage.ANSWERED
+        # While it rings, music is what some carriers play instead of the ringing tone.
+        spoken = sound_ms >= self._config.announced_ms and self.stage is not Stage.RINGING
+        announced = spoken or self._sit_ms is not None
+        return kind in _ENDED_BY and announced and self.stage is not Stage.ANSWERED
 
     def _announced(self, event: Announced) -> None:
         self._note(event.at_ms, f"announcement: {event.said}: {event.words!r}")
