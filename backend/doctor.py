@@ -26,6 +26,7 @@ from urllib.parse import urlsplit
 from backend import ami_probe
 from backend.ami_listener import AmiConnection
 from backend.app.home import SpeechAddress, ami_account, scenario_folders
+from backend.app.screening import open_judges
 from backend.app.speech import open_speech
 from backend.call import scenario
 from backend.config import Settings
@@ -70,6 +71,7 @@ def examine(settings: Settings) -> list[Finding]:
     """Every check, in the order in which a call meets the parts."""
     checks: tuple[Callable[[Settings], Iterable[Finding]], ...] = (
         check_scenarios,
+        check_tables,
         check_disk,
         check_database,
         check_ports,
@@ -95,6 +97,19 @@ def check_scenarios(settings: Settings) -> Iterable[Finding]:
             f"scenarios: the default {settings.default_scenario!r} is not there",
             "set default_scenario, or put its file into scenarios_dir",
         )
+
+
+def check_tables(settings: Settings) -> Iterable[Finding]:
+    """The tones and announcements of dial_screened are as they must be."""
+    try:
+        open_judges(settings)
+    except DialogError as error:
+        yield bad(
+            f"tones and announcements: {error}",
+            "mend the entry; until then the backend does not start",
+        )
+    else:
+        yield good(f"tones of {settings.tones_country}, announcements")
 
 
 def check_disk(settings: Settings) -> Iterable[Finding]:
