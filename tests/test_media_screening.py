@@ -329,6 +329,21 @@ def test_a_tune_instead_of_the_ringing_tone_decides_nothing() -> None:
     assert call.screening is screening
 
 
+def test_tones_after_the_answer_are_nobodys_voice(say: Say) -> None:
+    """A switchboard answers and rings on; then somebody speaks, or nobody does."""
+    call = screen()
+    call.signalled(Stage.ANSWERED, 0)
+    ringing = tone_of(ToneKind.RINGBACK, 5000)[: 2500 * 16]
+    screening = play(call, ringing + say("hello") + line_noise(2000))
+    assert screening is not None
+    assert (screening.result, screening.at_ms > 2500) == (ScreenResult.PERSON, True)
+    call = screen()
+    call.signalled(Stage.ANSWERED, 0)
+    screening = play(call, ringing + line_noise(3000))
+    assert screening is not None
+    assert screening.result is ScreenResult.SILENCE
+
+
 def test_no_answer_in_time_without_any_audio() -> None:
     call = screen(config=ScreeningConfig(timeout_ms=20_000))
     assert call.tick(19_999) is None

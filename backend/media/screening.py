@@ -361,7 +361,7 @@ class CallScreening:
         for tone in self._tones.feed(frame):
             found = self._machine.on(ToneHeard(at_ms, tone, self._tones.sound_ms)) or found
         if self._answering is not None:
-            answered = self._answering.feed(frame)
+            answered = self._answering.feed(frame, tone=self._tones.in_tone)
             if answered is not None:
                 found = self._machine.on(WhoAnswered(at_ms, answered)) or found
         return found or self.tick(at_ms)
