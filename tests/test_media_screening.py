@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backend.media.announcements import Announced
-from backend.media.answering import Answered, AnsweredBy, AnsweringReason
+from backend.media.answering import Answered, AnsweredBy, AnsweringDetector, AnsweringReason
 from backend.media.phrases import Said
 from backend.media.phrases import load as load_phrases
 from backend.media.screening import (
@@ -223,8 +223,9 @@ def screen(country: str = "ru", config: ScreeningConfig | None = None) -> CallSc
     return CallScreening(TABLE.of(country), PHRASES, config=config)
 
 
-def tone_of(kind: ToneKind, ms: float = 8000) -> bytes:
-    return sound(parts_of(next(t for t in TABLE.of("ru") if t.kind is kind), ms), noise_dbm0=-60)
+def tone_of(kind: ToneKind, ms: float = 8000, dbm0: float = -15) -> bytes:
+    tone = next(t for t in TABLE.of("ru") if t.kind is kind)
+    return sound(parts_of(tone, ms), dbm0=dbm0, noise_dbm0=-60)
 
 
 def play(call: CallScreening, pcm: bytes, begins_ms: int = 0) -> Screening | None:
@@ -333,7 +334,8 @@ def test_tones_after_the_answer_are_nobodys_voice(say: Say) -> None:
     """A switchboard answers and rings on; then somebody speaks, or nobody does."""
     call = screen()
     call.signalled(Stage.ANSWERED, 0)
-    ringing = tone_of(ToneKind.RINGBACK, 5000)[: 2500 * 16]
+    ringing = tone_of(ToneKind.RINGBACK, 5000, dbm0=-12)[: 2500 * 16]
+    assert AnsweringDetector().feed(ringing) is not None  # as a voice it would be a person's
     screening = play(call, ringing + say("hello") + line_noise(2000))
     assert screening is not None
     assert (screening.result, screening.at_ms > 2500) == (ScreenResult.PERSON, True)
