@@ -339,6 +339,11 @@ class CallScreening:
         return self._reader.text
 
     @property
+    def in_tone(self) -> bool:
+        """A tone is heard now: nothing for a recogniser."""
+        return self._tones.in_tone
+
+    @property
     def beeps(self) -> tuple[Beep, ...]:
         """Those after the answer, also after the verdict: a message can be left. Their times
         count from the answer."""
@@ -361,7 +366,7 @@ class CallScreening:
         for tone in self._tones.feed(frame):
             found = self._machine.on(ToneHeard(at_ms, tone, self._tones.sound_ms)) or found
         if self._answering is not None:
-            answered = self._answering.feed(frame, tone=self._tones.in_tone)
+            answered = self._answering.feed(frame, tone=self.in_tone)
             if answered is not None:
                 found = self._machine.on(WhoAnswered(at_ms, answered)) or found
         return found or self.tick(at_ms)
