@@ -26,6 +26,7 @@ from urllib.parse import urlsplit
 from backend import ami_probe
 from backend.ami_listener import AmiConnection
 from backend.app.home import SpeechAddress, ami_account, read_backchannel, scenario_folders
+from backend.app.screening import open_judges
 from backend.app.speech import open_speech
 from backend.call.others import CONTEXT as LEG_CONTEXT
 from backend.call.shelf import load
@@ -72,6 +73,7 @@ def examine(settings: Settings) -> list[Finding]:
     checks: tuple[Callable[[Settings], Iterable[Finding]], ...] = (
         check_scenarios,
         check_backchannel,
+        check_tables,
         check_disk,
         check_database,
         check_ports,
@@ -112,6 +114,19 @@ def check_backchannel(settings: Settings) -> Iterable[Finding]:
         yield bad(str(error), "mend the file; until then the backend does not start")
     else:
         yield good(f"backchannel_file {settings.backchannel_file}")
+
+
+def check_tables(settings: Settings) -> Iterable[Finding]:
+    """The tones and announcements of dial_screened are as they must be."""
+    try:
+        open_judges(settings)
+    except DialogError as error:
+        yield bad(
+            f"tones and announcements: {error}",
+            "mend the entry; until then the backend does not start",
+        )
+    else:
+        yield good(f"tones of {settings.tones_country}, announcements")
 
 
 def check_disk(settings: Settings) -> Iterable[Finding]:

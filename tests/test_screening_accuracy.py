@@ -180,7 +180,7 @@ def read_growing(reader: AnnouncementReader, text: str, step: int = 1) -> tuple[
 
 @pytest.mark.parametrize(
     ("language", "all_of_them", "at_least"),
-    [("ru", 1290, 1279), ("en", 942, 938), ("kk", 110, 110)],
+    [("ru", 1290, 1281), ("en", 942, 940), ("kk", 110, 110)],
 )
 def test_announcements(language: str, all_of_them: int, at_least: int) -> None:
     data = tomllib.loads((VECTORS / "announcements.toml").read_text(encoding="utf-8"))
