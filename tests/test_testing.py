@@ -206,8 +206,13 @@ def test_a_cough_is_no_answer() -> None:
     assert call.hear(LONG).text == "yes"
 
 
-def test_back_channel_words_pause_the_prompt_and_it_goes_on() -> None:
-    call = FakeCall(say("uh-huh", over_prompt=True), say("yes"), backchannel={"en": ["uh-huh"]})
+@pytest.mark.parametrize(
+    ("word", "lists"), [("uh-huh", None), ("okay", None), ("fine", {"en": ["fine"]})]
+)
+def test_back_channel_words_pause_the_prompt_and_it_goes_on(
+    word: str, lists: dict[str, list[str]] | None
+) -> None:
+    call = FakeCall(say(word, over_prompt=True), say("yes"), backchannel=lists)
     heard = call.hear(LONG, barge_in="words")
     assert heard.text == "yes"
     assert heard.prompt is not None

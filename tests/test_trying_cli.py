@@ -137,6 +137,22 @@ def test_whom_the_scenario_meets(capsys: pytest.CaptureFixture[str]) -> None:
     assert any("Anna    hello" in line for line in lines)
 
 
+def test_settings_that_are_named_are_those_of_the_call(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    settings = tmp_path / "settings.toml"
+    settings.write_text(
+        'speech_language = "ru-RU"\n[scenario_config]\noperator = "7999"\n', encoding="utf-8"
+    )
+    code = cli.main(
+        ["--config", str(settings), "try", "to-person", "--press", "0", "--dial", "7999=busy"]
+    )
+    told = capsys.readouterr().out
+    assert code == 0
+    assert "dials 7999  (busy)" in told
+    assert "Все операторы заняты" in told
+
+
 def test_a_script_comes_from_a_file(
     capsys: pytest.CaptureFixture[str], file: str, tmp_path: Path
 ) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+from backend import config
 from backend.errors import BadRequest
 from backend.model import Reason, TaskState
 from backend.testing import FakeCall, Seat, TalkLine, participant
@@ -175,19 +176,28 @@ def _call(options: argparse.Namespace, path: Path, name: str) -> Tried:
 
 
 def _fake_call(options: argparse.Namespace, name: str) -> FakeCall:
+    settings = _settings(options.config)
     return FakeCall(
         *options.steps,
         caller=options.caller or "79161234567",
         called=options.called or "74951234567",
         direction="outbound" if options.outbound else "inbound",
-        language=options.language or "en-US",
+        language=options.language or settings.get("speech_language", "en-US"),
         scenario=name,
         file=options.sound,
         variables=_pairs("--variable", options.variable),
-        config=_config(options.config_value),
+        config={**settings.get("scenario_config", {}), **_config(options.config_value)},
         dials={n: parse_dialled(what) for n, what in _pairs("--dial", options.dial).items()},
         conferences=_conferences(options.participant),
     )
+
+
+def _settings(file: str | None) -> dict[str, Any]:
+    """What of a settings file, where one is named, a scenario can see."""
+    if file is None:
+        return {}
+    settings = config.load(file)
+    return {name: getattr(settings, name) for name in ("speech_language", "scenario_config")}
 
 
 def _lab_call(options: argparse.Namespace, path: Path, name: str) -> LabCall:
