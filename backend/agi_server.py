@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 
 DEFAULT_COMMAND_S = 30.0
 ENVIRONMENT_S = 5.0
+LOOK_MS = 60_000
 
 
 class LineSocket:
@@ -90,6 +91,13 @@ class LineSocket:
                     break
                 raise
         return lines
+
+    def wait_over(self) -> None:
+        """Until the peer has closed, or ``abort``; reads nothing, so another thread may."""
+        watched = select.poll()
+        watched.register(self._socket, select.POLLRDHUP)
+        while not watched.poll(LOOK_MS):
+            pass
 
     def abort(self) -> None:
         """End every wait at once; the next read or write raises EOFError."""
@@ -213,6 +221,10 @@ class ThreadedAgi(AGI):  # type: ignore[misc]  # pyst2 has no types
             self._lost(str(error))
         self.test_hangup()
 
+    def wait_over(self) -> None:
+        """Until Asterisk has closed it, or ``abort``. For a thread that does not use it."""
+        self._lines.wait_over()
+
     def abort(self, why: str) -> None:
         """End the session from outside: every command raises Hangup from now on."""
         self.aborted = why
@@ -250,7 +262,8 @@ def listen(host: str, port: int) -> socket.socket:
 class AgiServer:
     """Accepts FastAGI connections and runs ``on_call(agi)`` in a thread of its own for each.
 
-    At most ``max_calls`` at once: one more is closed, so the dialplan's fall-back speaks.
+    At most ``max_calls`` at once: one more is closed, so the dialplan's fall-back speaks. The
+    threads are called ``<name>-1``, ``<name>-2``, …, and ``agi-accept``.
     ``on_call`` must not raise; what it raises is logged.
     """
 
@@ -261,7 +274,9 @@ class AgiServer:
         *,
         max_calls: int,
         allow: Sequence[str] = ("127.0.0.0/8", "::1/128"),
+        name: str = "call",
     ) -> None:
+        self._name = name
         self._listener = listener
         self._on_call = on_call
         self._max_calls = max_calls
@@ -344,7 +359,7 @@ class AgiServer:
     def _start_call(self, connection: socket.socket) -> None:
         self._number += 1
         thread = threading.Thread(
-            target=self._run, args=(connection,), name=f"call-{self._number}", daemon=True
+            target=self._run, args=(connection,), name=f"{self._name}-{self._number}", daemon=True
         )
         with self._lock:
             self._calls[thread] = None

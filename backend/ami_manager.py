@@ -49,19 +49,35 @@ MAX_PENDING = 1000  # actions without an answer; one more fails with AsteriskUna
 SEND_TIMEOUT_S = 5.0
 LOG_EVERY = 10  # of the tries in a row that fail
 
+# What legs, bridges, transfers and conferences are followed by (call/legs.py, bridge.py, seat.py,
+# conference.py). A voice worker takes no other event: the rest of a busy PBX is not even parsed.
+CALL_EVENTS = frozenset(
+    {
+        "FullyBooted",
+        "Newchannel",
+        "Newstate",
+        "OriginateResponse",
+        "Hangup",
+        "DialEnd",
+        "ConfbridgeJoin",
+        "ConfbridgeLeave",
+    }
+)
+EVENT_MASKS = {"on": "on", "calls": "system,call", "off": "system"}
+
 OnReply = Callable[[AmiReply | AsteriskError], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
     """Where Asterisk is and who logs in. ``events``: "on" — all that the manager user may read;
-    "off" — none (voice workers)."""
+    "calls" — CALL_EVENTS alone (voice workers); "off" — none."""
 
     host: str
     port: int
     user: str
     secret: str = field(repr=False)
-    events: Literal["on", "off"] = "on"
+    events: Literal["on", "calls", "off"] = "on"
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +116,8 @@ class MendedProtocol(AMIProtocol):  # type: ignore[misc]  # panoramisk has no ty
 
     def __init__(self, manager: MendedManager) -> None:
         self._manager = manager
-        self._reader = MessageReader()
+        wanted = CALL_EVENTS if manager.account.events == "calls" else None
+        self._reader = MessageReader(wanted)
 
     def connection_made(self, transport: asyncio.Transport) -> None:
         super().connection_made(transport)
@@ -195,7 +212,7 @@ class MendedManager(Manager):  # type: ignore[misc]  # panoramisk has no types
         self._cancel_timers()
         self.protocol = protocol
         # Without events no FullyBooted comes, and it is of class system.
-        mask = "on" if self.account.events == "on" else "system"
+        mask = EVENT_MASKS[self.account.events]
         login = {"Username": self.account.user, "Secret": self.account.secret, "Events": mask}
         self.submit("Login", login, self._login_answered, timeout_s=self.timing.login_s)
 

@@ -7,6 +7,8 @@ admin wrote it and says what was expected. The list with explanations is what
 
 from __future__ import annotations
 
+import json
+import math
 import os
 import re
 import socket
@@ -82,7 +84,15 @@ class Settings(BaseSettings):
         description="Frame sink of worker 0; worker n listens on this port + n.",
     )
     ws_public_host: str | None = Field(
-        default=None, description="Address of the frame sink as Asterisk sees it, if another."
+        default=None,
+        description="Address of the frame sink, and of legs, as Asterisk sees it, if another.",
+    )
+    legs_port: int = Field(
+        default=0,
+        ge=0,
+        le=65535,
+        description="FastAGI port for legs of worker 0; worker n listens on this port + n. 0: free"
+        " ones, which Asterisk must be able to reach.",
     )
     max_calls: int = Field(
         default=200,
@@ -119,6 +129,10 @@ class Settings(BaseSettings):
         default=20, gt=0, le=1000, description="New calls per second at most."
     )
     default_scenario: str = Field(default="article", description="Scenario when none is named.")
+    scenario_config: Annotated[dict[str, Any], NoDecode] = Field(
+        default={},
+        description="What scenarios read as call.config: a table; JSON in the environment.",
+    )
 
     # Sound
     sounds_dir: Path | None = Field(
@@ -151,6 +165,11 @@ class Settings(BaseSettings):
         default=False, description="Plain text towards the endpoints (own servers on loopback)."
     )
     speech_local_port: int = Field(default=0, ge=0, le=65535, description="0: a free port.")
+    speech_local_phrases: Names = Field(
+        default=(),
+        description="Phrases that the local server's small grammar gets besides yes, no, operator "
+        "and the like; English, comma separated.",
+    )
     end_of_utterance: Literal["silence", "speechkit"] = Field(
         default="silence",
         description="Who ends an utterance: our measure of silence, or SpeechKit's classifier.",
@@ -187,6 +206,9 @@ class Settings(BaseSettings):
     http_tokens: Annotated[dict[str, SecretStr], NoDecode] = Field(
         default={}, description="Clients: name=token, comma separated. None: every request is 401."
     )
+    http_admins: Names = Field(
+        default=(), description="Clients that may change routes; none named: all of them."
+    )
     http_token_in_query: bool = Field(
         default=False, description="Accept ?token=… (for old 1C; tokens end up in access logs)."
     )
@@ -203,7 +225,15 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         return (init_settings, env_settings, TomlConfigSettingsSource(settings_cls))
 
-    @field_validator("agi_allow", "contexts", "caller_ids", "variables", mode="before")
+    @field_validator(
+        "agi_allow",
+        "contexts",
+        "caller_ids",
+        "variables",
+        "http_admins",
+        "speech_local_phrases",
+        mode="before",
+    )
     @classmethod
     def _names(cls, value: Any) -> Any:
         if isinstance(value, str):
@@ -219,6 +249,22 @@ class Settings(BaseSettings):
         if bad := [name for name, sign, _ in pairs if not sign]:
             raise ValueError(f"expected name=value, comma separated; no '=' in {bad[0]!r}")
         return {name.strip(): text.strip() for name, _, text in pairs}
+
+    @field_validator("scenario_config", mode="before")
+    @classmethod
+    def _json_object(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        try:
+            return json.loads(value)
+        except ValueError as error:
+            raise ValueError(f"expected a JSON object: {error}") from None
+
+    @field_validator("scenario_config")
+    @classmethod
+    def _json_values(cls, value: dict[str, Any]) -> dict[str, Any]:
+        _refuse_no_json(value, "")
+        return value
 
     @field_validator("channels")
     @classmethod
@@ -252,6 +298,13 @@ class Settings(BaseSettings):
         return value
 
     @model_validator(mode="after")
+    def _known_admins(self) -> Settings:
+        for name in self.http_admins:
+            if name not in self.http_tokens:
+                raise ValueError(f"http_admins: there is no client {name!r} in http_tokens")
+        return self
+
+    @model_validator(mode="after")
     def _speech_key(self) -> Settings:
         if self.speech == "speechkit" and not (self.speechkit_api_key or self.speechkit_iam_token):
             raise ValueError("speech=speechkit needs speechkit_api_key or speechkit_iam_token")
@@ -268,8 +321,29 @@ class Settings(BaseSettings):
         return f"{folder.rstrip('/')}/{path.relative_to(self.prompts_dir).with_suffix('')}"
 
     def redacted(self) -> dict[str, Any]:
-        """Every setting for a person to read; secrets as stars."""
-        return self.model_dump(mode="json")
+        """Every setting for a person to read; secrets as stars, also what may be some."""
+        values = self.model_dump(mode="json")
+        values["scenario_config"] = _starred(values["scenario_config"])
+        return values
+
+
+def _refuse_no_json(value: object, place: str) -> None:
+    if isinstance(value, dict):
+        for name, part in value.items():
+            _refuse_no_json(part, f"{place}.{name}" if place else str(name))
+    elif isinstance(value, list):
+        for number, part in enumerate(value):
+            _refuse_no_json(part, f"{place}[{number}]")
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{place}: {value} is no number in JSON")
+    elif value is not None and not isinstance(value, str | int | float):
+        raise ValueError(f"{place}: a {type(value).__name__} is none of JSON's; write it as text")
+
+
+def _starred(value: object) -> object:
+    if isinstance(value, dict):
+        return {name: _starred(part) for name, part in value.items()}
+    return [_starred(part) for part in value] if isinstance(value, list) else "**********"
 
 
 def load(file: str | Path | None = None, **overrides: Any) -> Settings:

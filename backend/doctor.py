@@ -27,7 +27,7 @@ from backend import ami_probe
 from backend.ami_listener import AmiConnection
 from backend.app.home import SpeechAddress, ami_account, read_backchannel, scenario_folders
 from backend.app.speech import open_speech
-from backend.call import scenario
+from backend.call.shelf import load
 from backend.config import Settings
 from backend.errors import ConfigError, DialogError
 from backend.ports import (
@@ -85,9 +85,12 @@ def examine(settings: Settings) -> list[Finding]:
 def check_scenarios(settings: Settings) -> Iterable[Finding]:
     """They load, and the default is there."""
     try:
-        found = scenario.load(scenario_folders(settings))
+        found = load(scenario_folders(settings))
     except DialogError as error:
-        yield bad(f"scenarios: {error}", "mend the file; until then the backend does not start")
+        yield bad(
+            f"scenarios: {error}",
+            "mend the file; until then it is left out, or its former version goes on",
+        )
         return
     if settings.default_scenario in found:
         yield good(f"scenarios: {', '.join(sorted(found))}")

@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
+from uuid import UUID
 
 from backend.errors import AsteriskError
-from backend.model import Record, Word
+from backend.model import Record, Task, TaskRequest, Word
 
 RATE_HZ = 8000
 FRAME_MS = 20
@@ -161,6 +162,44 @@ class RecordSink(Protocol):
         disk refuses."""
 
 
+class TaskDesk(Protocol):
+    """The tasks, for a call: every method raises StorageUnavailable within a few seconds."""
+
+    def submit(self, request: TaskRequest) -> tuple[Task, bool]:
+        """Queue a call; the task, and whether it is new (else its external_id was known)."""
+
+    def get(self, task_id: UUID) -> Task | None: ...
+
+
+class KeyValues(Protocol):
+    """The store behind ``call.store``: JSON values by key, in spaces. Thread-safe; every method
+    raises StorageUnavailable within a few seconds, and then nobody knows whether it was done.
+
+    ``value`` and ``expected`` are JSON texts, checked already; what is read is decoded. A key
+    whose time is over is not there.
+    """
+
+    def get(self, space: str, key: str) -> object:
+        """None: it is not there."""
+
+    def set(self, space: str, key: str, value: str, expires_s: float | None) -> None: ...
+
+    def add(self, space: str, key: str, n: int, expires_s: float | None) -> int:
+        """The sum. ``expires_s`` counts only for a key that is made by this. Raises BadRequest
+        for a value that is no whole number, or a sum beyond 64 bits."""
+
+    def compare_and_set(
+        self, space: str, key: str, expected: str | None, value: str | None, expires_s: float | None
+    ) -> bool:
+        """Whether the value was ``expected`` (None: not there) and is ``value`` (None: not
+        there) now."""
+
+    def delete(self, space: str, key: str) -> bool:
+        """Whether it was there."""
+
+    def keys(self, space: str, prefix: str, limit: int) -> list[str]: ...
+
+
 @dataclass(frozen=True, slots=True)
 class AmiReply:
     """A response to an AMI action. ``events``: the list of an action that answers with one."""
@@ -196,3 +235,21 @@ class Ami(Protocol):
     ) -> None:
         """The same without waiting. ``on_reply`` runs once, on the AMI's own thread, with the
         reply or the error (unavailable, or 5 s without an answer)."""
+
+
+OnChannelEvent = Callable[[Mapping[str, str]], None]
+
+
+def conference_key(name: str) -> str:
+    """Under which ``ChannelEvents`` tells the events of a conference."""
+    return f"conference:{name}"
+
+
+class ChannelEvents(Protocol):
+    def watch(self, key: str, on_event: OnChannelEvent) -> Callable[[], None]:
+        """``on_event`` runs on the AMI's own thread with each event of the channel with the
+        unique id ``key``, or of the conference (``conference_key``), until the function that is
+        returned is called. It must not block. Thread-safe.
+
+        While the connection is lost events are lost: nobody may wait for one without a deadline.
+        """

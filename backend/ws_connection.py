@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,7 @@ log = logging.getLogger(__name__)
 HANDSHAKE_BYTES = 8 * 1024
 WRITE_HIGH = 64 * 1024
 STALL_S = 5.0
+KEYED_PATH = re.compile(r"/stream/([A-Za-z0-9._-]{1,64})")
 
 
 class Connection(asyncio.Protocol):
@@ -42,6 +44,7 @@ class Connection(asyncio.Protocol):
         self._open = False
         self._frames = wire.FrameParser()
         self._seat: Seat | None = None
+        self._key: str | None = None  # by its URL; else it is known by its channel
         self._channel = "(channel not named yet)"
         self._peer = "?"
         self._reason = "closed without a close frame"
@@ -113,6 +116,8 @@ class Connection(asyncio.Protocol):
         events = protocol.events_received()
         if events and isinstance(events[0], Request):
             response = protocol.accept(events[0])
+            if keyed := KEYED_PATH.fullmatch(events[0].path):
+                self._key = keyed[1]
             protocol.send_response(response)
             self._open = response.status_code == 101
         for chunk in protocol.data_to_send():
@@ -183,7 +188,7 @@ class Connection(asyncio.Protocol):
         if self._deadline is not None:
             self._deadline.cancel()
         self._channel = first.channel if isinstance(first, fork.Start) else first
-        self._seat = self._sink.bind(self, self._channel)
+        self._seat = self._sink.bind(self, self._key or self._channel)
 
     def _too_slow(self) -> None:
         what = "channel name" if self._open else "WebSocket handshake"

@@ -1,8 +1,10 @@
 """The frame sink: a WebSocket server that takes the forked audio and hands it to the calls.
 
-One thread, "audio", one asyncio loop for all streams of this worker. A stream's first message
-names its channel; it binds the stream to the call that claims that channel, in either order. Over
-the same connection the call speaks to the module, where that understands it.
+One thread, "audio", one asyncio loop for all streams of this worker. A stream has a key: what
+stands in its URL behind ``/stream/``, else the channel's name, which its first message says. The
+key binds it to who claims it, in either order. So a channel may have several forks that end here:
+one by its name, the others by keys of their own. Over the same connection the call speaks to the
+module, where that understands it.
 
 It never sends pings (the original module does not answer them) and always drains: Asterisk closes
 a fork whose peer does not read for 100 ms.
@@ -64,7 +66,7 @@ class Counters:
 
 @dataclass
 class Seat:
-    """A channel: its connection, its call, and what came before the call did. Loop only."""
+    """A key: its connection, its call, and what came before the call did. Loop only."""
 
     connection: Connection | None = None
     listener: Listener | None = None
@@ -118,15 +120,15 @@ class FrameSink:
         asyncio.run_coroutine_threadsafe(self._close(), self._loop).result(10)
         self._end_loop()
 
-    def claim(self, channel: str, listener: Listener) -> None:
-        """Give the channel's stream to ``listener``; what came before is handed over first."""
-        self._loop.call_soon_threadsafe(self._claim, channel, listener)
+    def claim(self, key: str, listener: Listener) -> None:
+        """Give the key's stream to ``listener``; what came before is handed over first."""
+        self._loop.call_soon_threadsafe(self._claim, key, listener)
 
-    def release(self, channel: str) -> None:
-        """The call is over: close its stream and forget the channel. Waits until its
+    def release(self, key: str) -> None:
+        """The call is over: close its stream and forget the key. Waits until its
         listener can no longer be called."""
         done = threading.Event()
-        self._loop.call_soon_threadsafe(self._release, channel, done)
+        self._loop.call_soon_threadsafe(self._release, key, done)
         done.wait(10)
 
     def run(self, action: Callable[[], None]) -> None:
@@ -163,18 +165,18 @@ class FrameSink:
         self._tick()
 
     def _tick(self) -> None:
-        for channel, seat in list(self._seats.items()):
+        for key, seat in list(self._seats.items()):
             if seat.listener is not None:
-                self._guard(channel, seat, seat.listener.on_tick)
+                self._guard(key, seat, seat.listener.on_tick)
         self._loop.call_later(TICK_S, self._tick)
 
     @staticmethod
-    def _guard(channel: str, seat: Seat, call: Callable[[], None]) -> None:
+    def _guard(key: str, seat: Seat, call: Callable[[], None]) -> None:
         """A listener that fails ends its own stream; the others go on."""
         try:
             call()
         except Exception:
-            log.exception("frame sink: %s: its listener failed", channel)
+            log.exception("frame sink: %s: its listener failed", key)
             if seat.connection is not None:
                 seat.connection.close(1011, "internal error")
 
@@ -185,8 +187,8 @@ class FrameSink:
             connection.close(wire.CLOSE_GOING_AWAY, "the backend stops")
         await asyncio.sleep(0)  # let the close frames go out
 
-    def _claim(self, channel: str, listener: Listener) -> None:
-        seat = self._seats.setdefault(channel, Seat())
+    def _claim(self, key: str, listener: Listener) -> None:
+        seat = self._seats.setdefault(key, Seat())
         seat.listener = listener
         if seat.expiry is not None:
             seat.expiry.cancel()
@@ -200,8 +202,8 @@ class FrameSink:
             else:
                 listener.on_message(item)
 
-    def _release(self, channel: str, done: threading.Event) -> None:
-        seat = self._seats.pop(channel, None)
+    def _release(self, key: str, done: threading.Event) -> None:
+        seat = self._seats.pop(key, None)
         if seat is not None and seat.connection is not None:
             seat.connection.close(wire.CLOSE_NORMAL, "the call has ended")
         done.set()
@@ -219,17 +221,17 @@ class FrameSink:
         self.counters.connections += 1
         return True
 
-    def bind(self, connection: Connection, channel: str) -> Seat:
+    def bind(self, connection: Connection, key: str) -> Seat:
         """The stream's first message has come."""
-        seat = self._seats.setdefault(channel, Seat())
+        seat = self._seats.setdefault(key, Seat())
         if seat.connection is not None:
-            log.warning("frame sink: %s connected again: the newer stream counts", channel)
+            log.warning("frame sink: %s connected again: the newer stream counts", key)
             seat.connection.close(wire.CLOSE_NORMAL, "replaced by a newer connection")
         seat.connection = connection
         if seat.listener is not None:
             seat.listener.on_open(connection)
         elif seat.expiry is None:
-            seat.expiry = self._loop.call_later(self.unclaimed_s, self._expire, channel)
+            seat.expiry = self._loop.call_later(self.unclaimed_s, self._expire, key)
         return seat
 
     def keep(self, seat: Seat, item: bytes | fork.FromModule) -> None:
@@ -238,16 +240,16 @@ class FrameSink:
             self.counters.early_dropped += 1
         seat.early.append(item)
 
-    def _expire(self, channel: str) -> None:
-        seat = self._seats.get(channel)
+    def _expire(self, key: str) -> None:
+        seat = self._seats.get(key)
         if seat is None or seat.listener is not None:
             return
-        del self._seats[channel]
+        del self._seats[key]
         self.counters.unclaimed += 1
         if seat.connection is not None:
             log.warning(
                 "frame sink: no call came for %s in %g s: its stream is closed",
-                channel,
+                key,
                 self.unclaimed_s,
             )
             seat.connection.close(wire.CLOSE_POLICY, "no call for this channel")

@@ -9,10 +9,14 @@ from uuid import UUID
 
 import pytest
 
+from backend.ami_watch import EventWatch
 from backend.call.call import Call, CallConfig
-from backend.call.fork import CallFork
+from backend.call.legs import LegDesk
+from backend.call.others import LegServices
 from backend.call.runner import VARIABLES, Services, VoiceConfig, run_call
 from backend.call.scenario import ScenarioFunction
+from backend.call.streams import StreamListener
+from backend.dialing.policy import Rules
 from backend.errors import CommandTimeout, Hangup, RecognitionUnavailable, SynthesisUnavailable
 from backend.model import CallEnded, CallStarted, Reason, Record, TaskState
 from backend.protocol.agi import Reply
@@ -56,11 +60,11 @@ class FakeStreams:
     claimed: list[str] = field(default_factory=list)
     released: list[str] = field(default_factory=list)
 
-    def claim(self, channel: str, listener: CallFork) -> None:
-        self.claimed.append(channel)
+    def claim(self, key: str, listener: StreamListener) -> None:
+        self.claimed.append(key)
 
-    def release(self, channel: str) -> None:
-        self.released.append(channel)
+    def release(self, key: str) -> None:
+        self.released.append(key)
 
 
 @dataclass
@@ -105,6 +109,7 @@ class Run:
             route=lambda number: route,
             prompts=FakePrompts(),
             stopping=lambda: stopping,
+            legs=LegServices(LegDesk(), EventWatch(), Rules()),
         )
         run_call(self.agi, requested, services)
 

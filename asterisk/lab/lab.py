@@ -47,6 +47,7 @@ __all__ = ["Backend", "Instance", "Lab", "LabError", "Ports"]
 START_S = 20.0
 RECORDER_S = 10.0
 FOLDERS = ("run", "log", "spool", "lib", "modules", "data/documentation", "calls", "heard", "said")
+SCRIPT_FOLDERS = ("scripts", "words")  # of the subscriber 150…, lab_script.py
 SYSTEM_FOLDERS = ("bin", "dev", "etc", "lib", "lib32", "lib64", "libx32", "proc", "sbin", "usr")
 
 
@@ -181,6 +182,11 @@ class Lab:
         lab.subscriber = Instance(home=lab.folder / "subscriber", **state["subscriber"])
         return lab
 
+    @property
+    def root(self) -> Path:
+        """The root folder of both, with what else is installed there; of a lab started here."""
+        return self._built["root"]
+
     # -- what a caller heard
 
     def heard(self, number: str, timeout_s: float = 10) -> Path:
@@ -300,7 +306,7 @@ class Lab:
         """Make an instance's own folders afresh; what a former lab left there is removed."""
         home = instance.home
         shutil.rmtree(home, ignore_errors=True)
-        for name in FOLDERS:
+        for name in FOLDERS + SCRIPT_FOLDERS:
             (home / name).mkdir(parents=True)
         write_tree(home / "etc", files)
         share = Path("/usr/share/asterisk")

@@ -15,12 +15,16 @@ from sqlalchemy import Engine
 from backend.ami_manager import Account
 from backend.call import backchannel
 from backend.call.backchannel import BackchannelBook
+from backend.call.shelf import Shelf
 from backend.config import Settings
 from backend.errors import BadRequest, ConfigError, StorageUnavailable
 from backend.storage.apply import RecordStore
+from backend.storage.changes import ROUTES_CHANNEL
 from backend.storage.drain import Drainer
 from backend.storage.journal import Journal
+from backend.storage.routes import RouteBook, Routes, RouteWatch
 from backend.storage.upkeep import Instance, Instances
+from backend.storage.waiting import Waiter
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +68,22 @@ def read_backchannel(file: Path | None) -> BackchannelBook:
         raise ConfigError(f"backchannel_file {file}: {error.why}") from None
 
 
-def ami_account(settings: Settings, *, events: Literal["on", "off"]) -> Account:
+def open_shelf(settings: Settings) -> Shelf:
+    """The scenarios as they are now; the user's own are watched. Raises ScenarioError."""
+    ready, *own = scenario_folders(settings)
+    return Shelf([ready], own)
+
+
+def watch_routes(engine: Engine, rooms: ExitStack) -> RouteBook:
+    """The routes, kept up to date until ``rooms`` close."""
+    book = RouteBook(Routes(engine))
+    watch = RouteWatch(book, Waiter(engine, ROUTES_CHANNEL, what="changed routes"))
+    watch.start()
+    rooms.callback(watch.stop)
+    return book
+
+
+def ami_account(settings: Settings, *, events: Literal["on", "calls", "off"]) -> Account:
     """Where the AMI is and who logs in."""
     return Account(
         settings.ami_host,

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 from uuid import UUID
 
 from backend.call.dialogue import Agi, Dialogue
@@ -14,12 +15,21 @@ from backend.call.keys import Digits, DigitsRead
 from backend.call.listening import Listening, ResultCallback
 from backend.call.playback import Played
 from backend.call.prompt import Interruptible, Prompts
+from backend.call.shared import Shared, TaskHandle
+from backend.call.store import Store
 from backend.call.turn import BargeIn, Heard
-from backend.errors import BadRequest, CommandRefused
+from backend.errors import BadRequest, CommandRefused, Hangup
 from backend.protocol.agi import Reply
+
+if TYPE_CHECKING:
+    from backend.call.bridge import BridgeEnd, TransferEnd
+    from backend.call.conference import Conference
+    from backend.call.legs import Leg
+    from backend.call.others import OtherChannels
 
 log = logging.getLogger(__name__)
 
+NORMAL_CLEARING = 16  # Q.850
 NO_RESULT_APP = "-2"  # EXEC: no such application (res_agi.c, handle_exec)
 
 
@@ -80,14 +90,22 @@ class Call:
         dialogue: Dialogue,
         *,
         on_recording: Callable[[str], None],
+        shared: Shared | None = None,
     ) -> None:
         self.info = info
+        self._shared = shared or Shared()
+        self._settings: dict[str, Any] | None = None
         self._config = config
         self._agi = agi
         self._dialogue = dialogue
         self._on_recording = on_recording
         self._answered = False
+        self._others: OtherChannels | None = None
         self.hung_up = False  # by the scenario itself
+
+    def join_others(self, others: OtherChannels) -> None:
+        """For the runner: what this call does with other channels. A leg has none."""
+        self._others = others
 
     # Who and what
 
@@ -114,6 +132,47 @@ class Call:
         """BCP 47 tag."""
         return self.info.language
 
+    # Beside the line
+
+    @property
+    def store(self) -> Store:
+        """What all scenarios, workers and machines share; ``store.own``: this scenario's."""
+        return Store(self._shared.values, self.info.scenario)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The table ``scenario_config`` of the settings; this call's own copy."""
+        if self._settings is None:
+            self._settings = deepcopy(dict(self._shared.config))
+        return self._settings
+
+    def originate(
+        self,
+        number: str,
+        *,
+        scenario: str | None = None,
+        caller_id: str | None = None,
+        variables: Mapping[str, str] | None = None,
+        external_id: str | None = None,
+        channel: str | None = None,
+    ) -> TaskHandle:
+        """Make another call with a scenario of its own, dialled when a line is free: a task like
+        one that came by HTTP, under the same rules (docs/http.md, "Make a call"). Does not wait
+        for it. ``scenario``: by the number's outbound route, or the default, if left out.
+        ``external_id``: the same is the same task, for ever. ``channel``: a trunk's name.
+
+        Raises BadRequest for what the settings do not allow, StorageUnavailable when PostgreSQL
+        does not answer within 5 s: only with an ``external_id`` it is safe to try again.
+        """
+        return self._shared.originate(
+            number,
+            scenario=scenario,
+            caller_id=caller_id,
+            variables=variables,
+            external_id=external_id,
+            channel=channel,
+        )
+
     # The line
 
     def answer(self, *, settle_s: float = 0.0) -> None:
@@ -126,14 +185,30 @@ class Call:
         if settle_s > 0:
             self.wait(settle_s)
 
-    def hangup(self) -> None:
-        """End the call. The next command raises Hangup, but the talk came to its end."""
+    def hangup(self, cause: int = 16) -> None:
+        """End the call. The next command raises Hangup, but the talk came to its end. ``cause``:
+        Q.850, what the other side is told (16: normal; before the answer 17: busy, 21: rejected,
+        1: no such number). Raises BadRequest."""
+        if type(cause) is not int or not 1 <= cause <= 127:
+            raise BadRequest("cause", f"{cause!r}: expected a Q.850 cause, 1 to 127")
         self.hung_up = True
-        self._command("HANGUP")
+        if cause == NORMAL_CLEARING:
+            self._command("HANGUP")
+        else:  # AGI's HANGUP knows no cause (res_agi.c, handle_hangup)
+            self._command("EXEC", "Hangup", str(cause))
 
     def wait(self, duration_s: float) -> None:
         """Do nothing for a while; raises Hangup as soon as the other side hangs up."""
         self._dialogue.wait(duration_s)
+
+    def wait_for_hangup(self, timeout_s: float) -> bool:
+        """Wait until the other side hangs up, at most ``timeout_s``; whether it did. Every later
+        command raises Hangup then."""
+        try:
+            self.wait(timeout_s)
+        except Hangup:
+            return True
+        return False
 
     def execute(self, application: str, *arguments: object) -> str:
         """Run a dialplan application; returns its AGI result. Raises BadRequest for a name or
@@ -314,6 +389,72 @@ class Call:
         monitor_id = self.get_variable("DIALOG_MIXMONITOR") or ""
         self._on_recording(path)
         return Recording(self, path, monitor_id)
+
+    # Other channels
+
+    def dial(
+        self,
+        number: str,
+        *,
+        timeout_s: float = 30.0,
+        caller_id: str | None = None,
+        trunk: str = "default",
+    ) -> Leg:
+        """Dial a further number; returns when it is answered, then parked, or when it is not:
+        ``leg.status`` says which. Checked as a task's request: ``trunk`` is a name of the setting
+        ``channels``, ``caller_id`` one that the settings allow.
+
+        Raises BadRequest, Hangup when this call is hung up meanwhile (the leg is, too).
+        """
+        return self._far().dial(number, timeout_s, caller_id, trunk)
+
+    def dial_screened(
+        self,
+        number: str,
+        *,
+        timeout_s: float = 45.0,
+        caller_id: str | None = None,
+        trunk: str = "default",
+    ) -> Leg:
+        """As ``dial``, and listen before the answer: to tones, and to the carrier's announcement
+        by its words. Where an answer is not needed any more the leg is hung up at once, before it
+        could be paid for: ``leg.status`` is ``screened``, ``leg.screening.verdict`` what was heard.
+        """
+        return self._far().dial_screened(number, timeout_s, caller_id, trunk)
+
+    def bridge(self, leg: Leg, *, keep_after: bool = False) -> BridgeEnd:
+        """Connect the caller with a parked leg until one of them hangs up; says who. Then the
+        scenario goes on: with its caller when the leg ended it. ``keep_after``: when the caller
+        ended it, the leg is parked again; else it is hung up.
+
+        Raises BadRequest, Hangup when the caller was gone before, CommandTimeout.
+        """
+        return self._far().bridge(leg, keep_after)
+
+    def transfer(
+        self,
+        number: str,
+        *,
+        timeout_s: float = 30.0,
+        caller_id: str | None = None,
+        trunk: str = "default",
+    ) -> TransferEnd:
+        """Connect the caller with a further number; he hears it ring. Returns when nobody answered,
+        or when the talk of the two is over. Arguments as ``dial``'s.
+
+        Raises BadRequest, Hangup when the caller hung up before an answer, CommandTimeout.
+        """
+        return self._far().transfer(number, timeout_s, caller_id, trunk)
+
+    def conference(self, id: str) -> Conference:
+        """The conference of that name, 1 to 64 letters, digits, ``_`` and ``-``; the same object
+        each time. Nothing happens yet. Raises BadRequest."""
+        return self._far().conference(id)
+
+    def _far(self) -> OtherChannels:
+        if self._others is None:
+            raise BadRequest("leg", "has no other channels of its own: ask the call")
+        return self._others
 
     # Underneath
 

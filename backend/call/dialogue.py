@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from time import monotonic
+from typing import ClassVar
 
 from backend.call import check
 from backend.call.attention import Attention
@@ -59,6 +60,8 @@ class Dialogue:
     talk's end.
     """
 
+    listening_type: ClassVar[type[Listening]] = Listening
+
     def __init__(
         self,
         channel: str,
@@ -70,17 +73,19 @@ class Dialogue:
         *,
         prompts: PromptSounds,
         on_spoken: Callable[[Utterance], None],
+        clock: Callable[[], float] = monotonic,
     ) -> None:
         self._channel = channel
+        self._clock = clock
         self._config = config
         self._agi = agi
         self._speaker = speaker
         self._ear = ear
         self._keys = keys
-        self._wait = TurnWait(agi, speaker, ear, keys, config.command_s)
+        self._wait = TurnWait(agi, speaker, ear, keys, config.command_s, clock)
         self._prompts = prompts
         self._on_spoken = on_spoken
-        self._ends_at = monotonic() + config.max_call_s
+        self._ends_at = self._clock() + config.max_call_s
         self._options = RecognitionOptions((config.language,))  # of the call
         self._callbacks = Callbacks(f"callbacks-{channel}")
         self._listening: tuple[Listening, RecognitionOptions] | None = None
@@ -108,8 +113,8 @@ class Dialogue:
     def wait(self, duration_s: float) -> None:
         """Do nothing for a while; raises Hangup as soon as the other side hangs up."""
         self.check_thread()
-        ends = monotonic() + duration_s
-        while (left := ends - monotonic()) > 0:
+        ends = self._clock() + duration_s
+        while (left := ends - self._clock()) > 0:
             seen = self._ear.changes
             self._agi.poll_hangup()
             self._ear.wait(seen, min(left, HANGUP_POLL_S))
@@ -171,7 +176,7 @@ class Dialogue:
         try:
             played = self._speaker.play(
                 *sounds,
-                timeout_s=max(self._ends_at - monotonic(), 0.0) + self._config.command_s,
+                timeout_s=max(self._ends_at - self._clock(), 0.0) + self._config.command_s,
                 on_key=self._keys.press if blind else None,
                 idle=self._agi.poll_hangup,
             )
@@ -202,7 +207,7 @@ class Dialogue:
         return self._prompts.text(part, language)
 
     def _attention(self, barge: Barge, since_ms: int) -> Attention:
-        return Attention(barge, self._speaker, self._ear, self._keys, since_ms)
+        return Attention(barge, self._speaker, self._ear, self._keys, since_ms, self._clock)
 
     # Hearing
 
@@ -268,14 +273,14 @@ class Dialogue:
     ) -> tuple[Turn, Heard]:
         """The prompt, then the wait for the turn's end."""
         since_ms = self._ear.position_ms
-        turn = Turn(rules, monotonic())
+        turn = Turn(rules, self._clock())
         with self._under_way(barge, since_ms) as under_way:
             played: Played | None = None
             with under_way.attention as attention:
                 self._wait.take_keys(turn)  # typed ahead
                 if parts is not None and not turn.begun:
                     played = self._play(parts, language, attention, keys=turn.wants_keys)
-            turn.prompt_over(played, monotonic())
+            turn.prompt_over(played, self._clock())
             heard = self._wait.until_over(
                 turn, lambda: under_way.reason, since_ms, attention.ignored
             )
@@ -315,7 +320,7 @@ class Dialogue:
         if self._listening is not None:
             raise BadRequest("listen", "another listening has not been stopped")
         options = self._turn_options(language, hints, None)
-        listening = Listening(
+        listening = self.listening_type(
             self._callbacks,
             self._agi.poll_hangup,
             self._listening_stopped,

@@ -69,8 +69,8 @@ class Listening:
         """The scenario's thread only."""
         while True:
             self._poll_hangup()
+            self._wait()
             with self._cond:
-                self._cond.wait_for(lambda: self._waiting or self._over, POLL_S)
                 if self._waiting:
                     result = self._waiting.popleft()
                 elif self._stopped is not None:
@@ -80,6 +80,11 @@ class Listening:
                 else:
                     continue
             yield result
+
+    def _wait(self) -> None:
+        """Until there is something to take, or it is over; POLL_S at most."""
+        with self._cond:
+            self._cond.wait_for(lambda: self._waiting or self._over, POLL_S)
 
     def __enter__(self) -> Listening:
         return self

@@ -1,11 +1,12 @@
-"""How a prompt ends; and the way of Asterisk's own sounds, and of every prompt where the fork takes
-no audio: one file at a time, played by Asterisk, stopped through AMI.
+"""How a prompt ends; and the way of Asterisk's own sounds, and of every prompt where the fork
+takes no audio: one file at a time, played by Asterisk, stopped through AMI.
 
-The race this module is about (measured on Asterisk 16.28): ControlPlayback only queues a control
-frame on the channel. Sent while the prompt runs it ends it within a millisecond; sent just before
-the prompt begins it may be swallowed; sent just after its end it stays queued and kills the next
-prompt. So a stop is sent only between command and result, repeated while the prompt goes on, and
-after the result every queued frame that stopped nothing is read off the channel.
+The race this module is about (measured on Asterisk 16.28): ControlPlayback only queues a
+control frame on the channel. Sent while the prompt runs it ends it within a millisecond; sent
+just before the prompt begins it may be swallowed; sent just after its end it stays queued and
+kills the next prompt. So a stop is sent only between command and result, repeated while the
+prompt goes on, and after the result every queued frame that stopped nothing is read off the
+channel.
 """
 
 from __future__ import annotations

@@ -19,11 +19,20 @@ class Pump:
     """``take`` what may be sent now, whenever something has changed: the module has played on
     (``played``), or the audio has grown. No more than ``ahead_ms`` beyond what was played is
     taken (at least MIN_AHEAD_MS, at most AHEAD_MS). ``from_ms``: where in the audio the prompt
-    begins.
+    begins. ``whisper``: it is mixed into what the channel hears, without an application.
     """
 
-    def __init__(self, play: str, audio: PromptAudio, ahead_ms: int, from_ms: int = 0) -> None:
+    def __init__(
+        self,
+        play: str,
+        audio: PromptAudio,
+        ahead_ms: int,
+        from_ms: int = 0,
+        *,
+        whisper: bool = False,
+    ) -> None:
         self.play = play
+        self._whisper = whisper or None
         self.failure: SpeechError | None = None  # why the audio ends before its end
         self._audio = audio
         self._ms_bytes = audio.rate_hz // 1000 * 2
@@ -79,4 +88,4 @@ class Pump:
         if self._opened or self._closed:
             return []
         self._opened = True
-        return [fork.Play(self.play, self._audio.rate_hz)]
+        return [fork.Play(self.play, self._audio.rate_hz, whisper=self._whisper)]

@@ -12,15 +12,14 @@ from typing import Any, Protocol
 from uuid import UUID, uuid4
 
 from backend.call.backchannel import BackchannelBook
-from backend.call.call import NO_RESULT_APP, Call, CallConfig, CallInfo
-from backend.call.dialogue import Agi, Dialogue, TalkConfig
-from backend.call.ear import CallEar
-from backend.call.fork import CallFork
-from backend.call.keys import Keys
-from backend.call.playback import FilePlayback
+from backend.call.call import NO_RESULT_APP, CallConfig, CallInfo
+from backend.call.dialogue import Agi
+from backend.call.lent import LentAgi
+from backend.call.line import open_line
+from backend.call.others import LegServices, OtherChannels
 from backend.call.scenario import ScenarioFunction
-from backend.call.speaker import Speaker
-from backend.call.streaming import StreamPlayback
+from backend.call.shared import Shared
+from backend.call.streams import Streams
 from backend.errors import (
     AsteriskError,
     DialogError,
@@ -29,8 +28,6 @@ from backend.errors import (
     ScenarioError,
     SynthesisUnavailable,
 )
-from backend.media.gate import VoiceGate
-from backend.media.voice import VoiceDetector
 from backend.model import (
     CallEnded,
     CallRecording,
@@ -41,7 +38,7 @@ from backend.model import (
     TaskState,
     Utterance,
 )
-from backend.ports import Ami, CallRecognizer, Prompts, RecognitionOptions, RecordSink
+from backend.ports import Ami, CallRecognizer, Prompts, RecordSink
 
 log = logging.getLogger(__name__)
 
@@ -63,13 +60,6 @@ class AgiSession(Agi, Protocol):
     env: dict[str, str]
     asterisk_lost: bool
     aborted: str | None
-
-
-class Streams(Protocol):
-    """The frame sink."""
-
-    def claim(self, channel: str, listener: CallFork) -> None: ...
-    def release(self, channel: str) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +94,8 @@ class Services:
     route: Callable[[str], str | None]  # dialled number → scenario
     prompts: Prompts
     stopping: Callable[[], bool]  # the worker ends
+    legs: LegServices
+    shared: Shared = field(default_factory=Shared)
 
 
 def run_call(agi: AgiSession, requested: str, services: Services) -> None:
@@ -162,42 +154,18 @@ class _Session:
     def __init__(
         self, agi: AgiSession, info: CallInfo, variables: Mapping[str, str], services: Services
     ) -> None:
-        self._agi = agi
+        self._agi = LentAgi(agi)
         self._info = info
         self._fork_id = variables.get("DIALOG_FORK_ID") or variables.get("WS_SOCKET_SESSION", "")
         self._services = services
         self._numbers = count()
-        voice = services.voice
-        self._ear = CallEar(
-            info.channel,
-            services.recognizer,
-            RecognitionOptions(languages=(info.language,)),
-            VoiceGate(VoiceDetector(voice.mode, voice.onset_ms, voice.end_silence_ms)),
-            own_end_of_utterance=voice.own_end_of_utterance,
-            on_utterance=self._said,
+        self._line = open_line(
+            self._agi, info, services, on_said=self._said, on_recorded=self._recorded
         )
-        self._stream = StreamPlayback(agi, info.channel)
-        keys = Keys()
-        self._listener = CallFork(info.channel, self._ear, self._stream, keys)
-        files = FilePlayback(agi, services.ami, info.channel)
-        self._dialogue = Dialogue(
-            info.channel,
-            TalkConfig(
-                info.language,
-                services.call.command_s,
-                services.call.recognition_s,
-                services.call.max_call_s,
-                voice.decide_ms,
-                voice.backchannel,
-            ),
-            agi,
-            Speaker(info.channel, self._stream, files),
-            self._ear,
-            keys,
-            prompts=services.prompts,
-            on_spoken=self._said,
-        )
-        self._call = Call(info, services.call, agi, self._dialogue, on_recording=self._recorded)
+        self._ear, self._stream = self._line.ear, self._line.stream
+        self._call = self._line.call
+        self._others = OtherChannels(self._agi, info, services)
+        self._call.join_others(self._others)
 
     def run(self) -> None:
         info = self._info
@@ -219,7 +187,7 @@ class _Session:
                 called=info.called,
             )
         )
-        self._services.streams.claim(info.channel, self._listener)
+        self._services.streams.claim(info.channel, self._line.fork)
         result: Any = None
         error: str | None = None
         try:
@@ -305,7 +273,8 @@ class _Session:
     def _close(self, outcome: Outcome, result: Any, error: str | None) -> None:
         """Last words, last record; then, and only then, the dialplan is told all was well."""
         info = self._info
-        self._dialogue.close()
+        self._line.dialogue.close()
+        self._others.close()
         self._stop_fork()
         self._services.streams.release(info.channel)
         self._ear.close(LAST_WORDS_S)

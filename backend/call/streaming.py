@@ -1,9 +1,9 @@
 """One prompt at a time, streamed over the fork's WebSocket into AudioForkPlay.
 
-The call's thread blocks in AGI EXEC; the prompt's audio is pumped by the audio loop, woken by what
-the module reports and by what is synthesised. To stop is to write ``clear`` to the socket: at once
-where voice was found in the audio loop itself. Every prompt has an id of its own, so that a clear
-that crosses its end stops nothing else.
+The call's thread blocks in AGI EXEC; the prompt's audio is pumped by the audio loop, woken by
+what the module reports and by what is synthesised. To stop is to write ``clear`` to the socket:
+at once where voice was found in the audio loop itself. Every prompt has an id of its own, so
+that a clear that crosses its end stops nothing else.
 """
 
 from __future__ import annotations

@@ -29,13 +29,20 @@ class TurnWait:
     """In the scenario's thread. Keys come from the fork; where it tells of none, from AGI."""
 
     def __init__(
-        self, agi: Agi, speaker: Speaker, ear: CallEar, keys: Keys, command_s: float
+        self,
+        agi: Agi,
+        speaker: Speaker,
+        ear: CallEar,
+        keys: Keys,
+        command_s: float,
+        clock: Callable[[], float] = monotonic,
     ) -> None:
         self._agi = agi
         self._speaker = speaker
         self._ear = ear
         self._keys = keys
         self._command_s = command_s
+        self._clock = clock
 
     def until_over(
         self,
@@ -55,7 +62,7 @@ class TurnWait:
             self.take_keys(turn)
             if (reason := cancelled()) is not None:
                 turn.cancel(reason)
-            now_s = monotonic()
+            now_s = self._clock()
             if (heard := turn.look(sight, now_s)) is not None:
                 return heard
             if turn.cut_due(sight, now_s):

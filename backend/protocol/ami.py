@@ -9,7 +9,7 @@ that kind is ever written: ``serialize`` refuses it.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from backend.errors import AsteriskError, BadRequest
@@ -21,6 +21,8 @@ MAX_LIST = 100_000  # events in the answer of one action
 
 _END = b"\r\n\r\n"
 _GREETING = "Asterisk Call Manager/"
+_EVENT = "Event: "  # an event's first line, always (main/manager.c)
+_ACTION_ID = "\r\nActionID: "
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9]*")
 _HEADER = re.compile(r"[A-Za-z][A-Za-z0-9-]*")
 _VARIABLE = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
@@ -61,9 +63,14 @@ class Message:
 
 
 class MessageReader:
-    """Bytes in any segmentation → whole messages. Not thread-safe."""
+    """Bytes in any segmentation → whole messages. Not thread-safe.
 
-    def __init__(self) -> None:
+    ``wanted``: the events that are taken; others are passed over unread, unless they bear an
+    ActionID (the answer to an action). None: all.
+    """
+
+    def __init__(self, wanted: Collection[str] | None = None) -> None:
+        self._wanted = wanted
         self.version: str | None = None
         self._rest = bytearray()
 
@@ -84,7 +91,14 @@ class MessageReader:
         whole = bytes(self._rest[:end])
         del self._rest[: end + len(_END)]
         text = whole.decode("utf-8", "replace").replace("\0", "\ufffd")
-        return [parse(block) for block in text.split("\r\n\r\n") if block.strip()]
+        blocks = text.split("\r\n\r\n")
+        return [parse(block) for block in blocks if block.strip() and self._takes(block)]
+
+    def _takes(self, block: str) -> bool:
+        if self._wanted is None or not block.startswith(_EVENT):
+            return True
+        name = block[len(_EVENT) : block.find("\r\n")]
+        return name in self._wanted or _ACTION_ID in block
 
     def _read_greeting(self) -> bool:
         line, found, _ = bytes(self._rest[:256]).partition(b"\r\n")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -173,6 +173,13 @@ class DecoderPool:
         if len(self._hinted) > MAX_HINTED:
             oldest = next(iter(self._hinted))
             del self._hinted[oldest], self._idle[oldest]
+
+
+def grammars_with(phrases: Sequence[str]) -> tuple[Mapping[str, Grammar], tuple[str, ...]]:
+    """GRAMMARS, the general one with these phrases more; and those that cannot be added because
+    the dictionary has not all of their words."""
+    general, unusable = hinted(GRAMMARS[GENERAL], HINTS_MODEL + "|".join(phrases))
+    return {**GRAMMARS, GENERAL: general}, tuple(phrase for phrase in unusable if phrase)
 
 
 def hinted(general: Grammar, model: str) -> tuple[Grammar, tuple[str, ...]]:

@@ -31,11 +31,11 @@ _KEEPALIVE = {
 }
 
 
-def make_engine(dsn: str, *, name: str, pool: int = 5) -> Engine:
+def make_engine(dsn: str, *, name: str, pool: int = 5, pool_wait_s: float = POOL_WAIT_S) -> Engine:
     """An engine for ``dsn`` (postgresql://…). ``name`` is what pg_stat_activity shows.
 
     Connects nowhere yet. ``pool`` connections are kept, twice as many may be open at a time; a
-    caller who finds none free waits POOL_WAIT_S and then gets StorageUnavailable.
+    caller who finds none free waits ``pool_wait_s`` and then gets StorageUnavailable.
     """
     url = make_url(dsn).set(drivername="postgresql+psycopg2")
     arguments: dict[str, Any] = {"application_name": f"asterisk-dialog {name}"[:63]}
@@ -48,7 +48,7 @@ def make_engine(dsn: str, *, name: str, pool: int = 5) -> Engine:
         pool_pre_ping=True,
         pool_size=pool,
         max_overflow=pool,
-        pool_timeout=POOL_WAIT_S,
+        pool_timeout=pool_wait_s,
         json_serializer=to_json,
     )
 

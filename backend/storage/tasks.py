@@ -14,6 +14,7 @@ from sqlalchemy.dialects.postgresql import insert
 from backend.dialing.progress import Progress, channel_id, settled
 from backend.model import Outcome, Task, TaskRequest, TaskState, Utterance
 from backend.storage.changes import changing, wake_dialers
+from backend.storage.deadline import within
 from backend.storage.engine import reaching
 from backend.storage.rows import (
     PROGRESS_COLUMNS,
@@ -24,6 +25,8 @@ from backend.storage.rows import (
     utterance_of_row,
 )
 from backend.storage.tables import instances, task_change, tasks, utterances
+
+IN_CALL_S = 5.0  # a call waits for PostgreSQL in silence
 
 _OPEN = (TaskState.DIALING, TaskState.RINGING, TaskState.TALKING)
 
@@ -203,6 +206,22 @@ class Tasks:
             .where(tasks.c.id == task_id)
             .values(change=task_change.next_value(), **values)
         )
+
+
+class CallTasks:
+    """The tasks for those who talk meanwhile; implements ports.TaskDesk. Needs
+    deadline.keep_deadlines."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._tasks = Tasks(engine)
+
+    def submit(self, request: TaskRequest) -> tuple[Task, bool]:
+        with within(IN_CALL_S):
+            return self._tasks.submit(request)
+
+    def get(self, task_id: UUID) -> Task | None:
+        with within(IN_CALL_S):
+            return self._tasks.get(task_id)
 
 
 def _read(

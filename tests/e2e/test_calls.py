@@ -14,7 +14,7 @@ from lab_ami import Ami
 from stack import Stack
 
 from backend.storage.engine import make_engine
-from backend.storage.upkeep import Routes
+from backend.storage.routes import Routes
 from tests.e2e.conftest import SHORT_TONE_MS, probing_stack
 
 _suffix = itertools.count(1000)

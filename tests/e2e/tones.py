@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import cmath
 import math
+import operator
 from array import array
 from dataclasses import dataclass, field
 
@@ -59,4 +60,20 @@ def judge(samples: array[int], hz: int, trim_ms: int = 200) -> Judgement:
         elif abs(jump) > SLACK_RAD:
             found.damage.append(f"{place}: after {silent} silent packets a jump of {jump:.2f} rad")
         before, silent = now, 0
+    return found
+
+
+def heard_ms(samples: array[int], hz: int, block_ms: int = 100) -> list[int]:
+    """Where a tone of HZ is, alone or among others (the next 100 Hz away): the beginnings of the
+    blocks that hold it."""
+    size = block_ms * RATE_HZ // 1000
+    turn = 2 * math.pi * hz / RATE_HZ
+    # A Hann window: a tone that begins or ends within the block leaks less into its neighbours.
+    window = [1 - math.cos(2 * math.pi * n / size) for n in range(size)]
+    wave = [window[n] * cmath.exp(-1j * turn * n) for n in range(size)]
+    found = []
+    for at in range(0, len(samples) - size + 1, size):
+        level = abs(sum(map(operator.mul, samples[at : at + size], wave))) * 2 / size
+        if level > 300:
+            found.append(at * 1000 // RATE_HZ)
     return found

@@ -1,0 +1,84 @@
+"""What the tests of more than one channel share: two voice workers, and nothing left of a test."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+import lab_sound
+import psycopg2
+import pytest
+from lab_ami import Ami
+from stack import Stack
+
+from tests.e2e.conftest import SHORT_TONE_MS, probing_stack
+from tests.e2e.plain_lab import observer
+
+PROMPT_HZ, WHISPER_HZ, PLAY_HZ = 1000, 1500, 2000
+LONG_MS = 1500
+
+_suffix = itertools.count(1000)
+
+
+def number(code: str) -> str:
+    """A number of this behaviour that nobody dialled before."""
+    return f"{code}{next(_suffix)}"
+
+
+def sends(hz: int, code: str = "141") -> str:
+    """A number that sends this tone."""
+    return number(f"{code}{(hz - 300) // 100}")
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory, asterisk: str) -> Iterator[Stack]:
+    settings = {"DIALOG_VARIABLES": "leg,leg2,wait,keep,room,seats", "DIALOG_WORKERS": "2"}
+    with probing_stack(tmp_path_factory.mktemp("legs"), asterisk, **settings) as stack:
+        own = stack.lab.sounds / "own"
+        own.mkdir()
+        lab_sound.write(own / "short-tone.wav", lab_sound.tone(SHORT_TONE_MS, PROMPT_HZ))
+        lab_sound.write(own / "whisper-tone.wav", lab_sound.tone(LONG_MS, WHISPER_HZ))
+        lab_sound.write(own / "play-tone.wav", lab_sound.tone(LONG_MS, PLAY_HZ))
+        yield stack
+
+
+@pytest.fixture(scope="module")
+def ami(stack: Stack) -> Iterator[Ami]:
+    with observer(stack.lab.pbx) as connection:
+        yield connection
+
+
+@pytest.fixture(autouse=True)
+def nothing_left(stack: Stack) -> Iterator[None]:
+    """Whatever a test does, no channel, fork, leg or stream is left."""
+    yield
+    stack.wait_for("all channels to go", lambda: not stack.lab.pbx.channels() or None, 20)
+    assert "0 AudioFork(s)" in stack.lab.pbx.cli("audiofork list")
+    kinds = ("legs", "calls", "streams")
+    stack.wait_for(
+        "the workers to have nothing",
+        lambda: not sum(figures(stack, kind) for kind in kinds) or None,
+    )
+
+
+def figures(stack: Stack, name: str) -> int:
+    """The sum over the voice workers, as they told it last."""
+    connection = psycopg2.connect(stack.dsn)
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT stats FROM instances WHERE process LIKE 'voice%'")
+            found = [stats[name] for (stats,) in cursor.fetchall()]
+    finally:
+        connection.close()
+    assert len(found) == 2
+    return sum(found)
+
+
+def start(stack: Stack, phone: str, scenario: str, **variables: str) -> str:
+    given = {f"var_{name}": value for name, value in variables.items()}
+    return str(stack.originate(phone, scenario=scenario, **given)["id"])
+
+
+def run(stack: Stack, phone: str, scenario: str, **variables: str) -> dict[str, Any]:
+    return stack.ended(start(stack, phone, scenario, **variables))
