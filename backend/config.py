@@ -147,6 +147,10 @@ class Settings(BaseSettings):
         default="/var/spool/asterisk/monitor",
         description="Folder for recordings, as Asterisk sees it.",
     )
+    recordings_url: str = Field(
+        default="/recordings",
+        description="Address of that folder, for recording.url; the default: on the HTTP door.",
+    )
 
     # Speech
     speech: Literal["speechkit", "local"] = Field(
@@ -286,6 +290,13 @@ class Settings(BaseSettings):
                 raise ValueError(f"{name!r} is no plain variable name")
             if name.upper().startswith("DIALOG_"):
                 raise ValueError(f"{name!r}: names beginning with DIALOG_ are the backend's own")
+        return value
+
+    @field_validator("recordings_dir")
+    @classmethod
+    def _absolute(cls, value: str) -> str:
+        if not re.fullmatch(r"/[^,|&${}()\s]*", value):
+            raise ValueError("expected an absolute path, without ',', '&', '$', brackets or spaces")
         return value
 
     @field_validator("database_url")

@@ -90,6 +90,7 @@ class TaskAnswer(_Model):
     text: str = Field(description="What the caller said, one line an utterance.")
     result: Any = Field(description="What the scenario returned: any JSON.")
     recording: str | None = Field(description="Path of the recording, as Asterisk writes it.")
+    recording_url: str | None = Field(description="Where it can be fetched: GET /recordings/….")
     error: str | None = Field(description="For a person; what went wrong.")
     change: int = Field(description="The cursor of this change.")
 
@@ -152,7 +153,7 @@ class ErrorAnswer(_Model):
     error: Problem
 
 
-def task_answer(task: Task) -> dict[str, Any]:
+def task_answer(task: Task, recording_url: str | None = None) -> dict[str, Any]:
     """The JSON of a task."""
     ended = task.ended_at if task.state.final else None
     said = [
@@ -194,6 +195,7 @@ def task_answer(task: Task) -> dict[str, Any]:
         text="\n".join(item.text for item in task.transcript if item.speaker == "caller"),
         result=task.result,
         recording=task.recording,
+        recording_url=recording_url,
         error=task.error,
         change=task.change,
     ).model_dump(mode="json")

@@ -89,6 +89,7 @@ def _paths() -> dict[str, Any]:
         "/tasks/{id}": {"get": _one_task()},
         "/tasks": {"get": _many_tasks()},
         "/routes": {"get": _list_routes(), "put": _put_route(), "delete": _delete_route()},
+        "/recordings/{path}": {"get": _recording()},
         "/health": {
             "get": {
                 "summary": "Whether calls can be made; the parts only with a token.",
@@ -157,6 +158,28 @@ def _many_tasks() -> dict[str, Any]:
                 }
             }
         ),
+    }
+
+
+def _recording() -> dict[str, Any]:
+    return {
+        "summary": "A recording: WAV. Ranges are answered.",
+        "parameters": [
+            {
+                "name": "path",
+                "in": "path",
+                "required": True,
+                "description": "Below recordings_dir, as in recording.url.",
+                "schema": {"type": "string"},
+            }
+        ],
+        "responses": {
+            "200": {"description": "the file", "content": {"audio/wav": {}}},
+            "206": {"description": "the range of it that was asked for"},
+            "401": _answer("ErrorAnswer", "no token, or a wrong one"),
+            "404": _answer("ErrorAnswer", "no such recording on this machine"),
+            "416": _answer("ErrorAnswer", "there is no such range"),
+        },
     }
 
 

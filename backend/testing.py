@@ -18,48 +18,51 @@ from uuid import uuid4
 
 from backend.call.backchannel import BackchannelBook
 from backend.call.call import Call, CallConfig, CallInfo
-from backend.call.dialogue import TalkConfig
-from backend.call.keys import Keys
+from backend.call.legs import Leg
+from backend.call.memory_store import MemoryStore
+from backend.call.shared import Shared
+from backend.dialing.policy import Rules
 from backend.errors import BadRequest
-from backend.model import Outcome, Reason, TaskState, Utterance
+from backend.model import Outcome, Reason, Task, TaskRequest, TaskState
+from backend.ports import KeyValues
+from backend.trying.channel import Troubles
 from backend.trying.ended import Ended, settle
-from backend.trying.line import (
-    Channel,
-    SimulatedCallbacks,
-    SimulatedDialogue,
-    SimulatedEar,
-    SimulatedPrompts,
-    SimulatedSpeaker,
-    Troubles,
-)
-from backend.trying.person import PATIENCE_S, Person, Surroundings, TalkLine
-from backend.trying.script import (
-    Do,
-    Step,
-    cough,
-    do,
-    hangup,
-    press,
-    say,
-    silence,
-    steps_of,
-)
+from backend.trying.others import Dialled, SimulatedOthers, dialled, joined
+from backend.trying.person import PATIENCE_S, TalkLine
+from backend.trying.room import Room, Seat
+from backend.trying.script import Do, Step, cough, do, hangup, press, say, silence
+from backend.trying.side import COMMAND_S, MAX_CALL_S, RECOGNITION_S, Setting, open_side
+from backend.trying.tasks import TaskList
 from backend.trying.world import World
 
-MAX_CALL_S = 1800.0  # as DIALOG_MAX_S: the dialplan ends an endless talk
-
 __all__ = [
+    "Dialled",
     "Ended",
     "FakeCall",
+    "Room",
+    "Seat",
+    "Step",
     "TalkLine",
     "Troubles",
     "cough",
+    "dialled",
     "do",
     "hangup",
+    "participant",
     "press",
     "say",
     "silence",
 ]
+
+
+def participant(name: str, *script: Step | str, number: str = "", comes_s: float = 0.0) -> Seat:
+    """Somebody in a conference, for ``FakeCall(conferences={"room": [participant("Anna", …)]})``.
+    He does his steps as the caller does his: a prompt that he hears, or a ``hear`` of the
+    conference, is his turn. ``comes_s``: he comes so long after the scenario first has to do with
+    the conference."""
+    if not name or not 0 <= comes_s <= 3600:
+        raise BadRequest("participant", f"{name!r}, {comes_s!r}: a name, and 0 to 3600 seconds")
+    return Seat(name, joined(script), number, comes_s)
 
 
 class FakeCall(Call):
@@ -76,14 +79,23 @@ class FakeCall(Call):
     results          what dialplan applications return, by name; others "0"
     troubles         what goes wrong: see ``Troubles``
     backchannel      words that are no answer (``barge_in="words"``): {"en": ["uh-huh"], …}
+    config           ``call.config``
+    values           what ``call.store`` stands on: give one MemoryStore to several calls
+    rules            what may be dialled and handed in, as the settings say (dialing.policy.Rules)
+    dials            what becomes of a number: ``dialled(…)``, or a status such as "busy"; "*": of
+                     all others, which else are answered by somebody who is silent
+    conferences      who is in a conference, by its id: a list of ``participant(…)``, or a ``Room``
 
     Afterwards:
 
     talk             who said and did what, in order: ``TalkLine``
-    spoken           what the robot said, prompt by prompt; a sound is its name in brackets
+    spoken           what the robot said to the caller, prompt by prompt; a sound is its name in
+                     brackets; ``spoken_to(who)``: to a leg's number, to a participant's name
     applications     what ``execute`` ran: (name, arguments joined by commas)
     logged           what ``log`` was given: (event, fields)
     recordings       paths
+    legs             every leg that was dialled, transfers' too
+    originated       what ``originate`` handed in: TaskRequest
     variables        the channel's
     left             steps that the caller did not come to
     now_s            the time since the call began
@@ -107,6 +119,11 @@ class FakeCall(Call):
         troubles: Troubles | None = None,
         backchannel: Mapping[str, Sequence[str]] | None = None,
         patience_s: float = PATIENCE_S,
+        config: Mapping[str, Any] | None = None,
+        values: KeyValues | None = None,
+        rules: Rules | None = None,
+        dials: Mapping[str, Dialled | str] | None = None,
+        conferences: Mapping[str, Sequence[Seat] | Room] | None = None,
     ) -> None:
         self.world = World()
         self.troubles = troubles or Troubles()
@@ -116,72 +133,65 @@ class FakeCall(Call):
         self.cause: int | None = None
         self.ended: Ended | None = None
         self._talk: list[TalkLine] = []
-        steps = _steps(script, says)
-        channel = Channel(
+        setting = Setting(
             self.world,
-            "Simulated/caller",
             self.troubles,
-            dict(variables or {}),
-            dict(results or {}),
-            lambda cause: self._hang_up("robot", cause, ""),
+            language,
+            self._do,
+            self._talk.append,
+            dict(sounds or {}),
+            BackchannelBook(backchannel or {}),
+            patience_s,
         )
-        self.ear = SimulatedEar(self.world, self.troubles, language, lambda _: None)
-        keys = Keys(self.world.clock)
-        self.person = Person(
-            self.world,
+        self._side = open_side(
+            setting,
             "caller",
-            steps,
-            Surroundings(
-                self.ear,
-                keys.press,
-                lambda cause, why: self._hang_up("caller", cause, why),
-                self._do,
-                self._talk.append,
-            ),
-            patience_s=patience_s,
+            (*joined(script), *_said(says)),
+            on_caller_hangup=lambda cause, why: self._hang_up("caller", cause, why),
+            on_robot_hangup=lambda cause: self._hang_up("robot", cause, ""),
+            variables=variables,
+            results=results,
         )
-        speaker = SimulatedSpeaker(self.world, channel, self._talk.append)
-        speaker.listener = self.person
-        dialogue = SimulatedDialogue(
-            channel.name,
-            TalkConfig(language, 30.0, 5.0, MAX_CALL_S, 1000, _book(backchannel)),
-            channel,
-            speaker,
-            self.ear,
-            keys,
-            prompts=SimulatedPrompts(self.troubles, sounds or {}),
-            on_spoken=_nothing,
-            clock=self.world.clock,
+        self._desk = TaskList()
+        rules = rules or Rules(caller_ids=("*",))
+        info = CallInfo(
+            id=uuid4(),
+            task_id=uuid4() if direction == "outbound" else None,
+            channel=self._side.channel.name,
+            uniqueid="simulated",
+            direction=direction,
+            caller=caller,
+            called=called,
+            scenario=scenario,
+            file=file,
+            language=language,
         )
-        dialogue.join(self.person, SimulatedCallbacks(self.ear))
-        self._channel = channel
         super().__init__(
-            CallInfo(
-                id=uuid4(),
-                task_id=uuid4() if direction == "outbound" else None,
-                channel=channel.name,
-                uniqueid="simulated.1",
-                direction=direction,
-                caller=caller,
-                called=called,
-                scenario=scenario,
-                file=file,
-                language=language,
-            ),
-            CallConfig(30.0, 5.0, MAX_CALL_S, "/recordings"),
-            channel,
-            dialogue,
+            info,
+            CallConfig(COMMAND_S, RECOGNITION_S, MAX_CALL_S, "/recordings"),
+            self._side.channel,
+            self._side.dialogue,
             on_recording=self.recordings.append,
+            shared=Shared(
+                values if values is not None else MemoryStore(self.world.clock),
+                dict(config or {}),
+                rules,
+                self._desk,
+            ),
         )
+        self._far_side = SimulatedOthers(
+            setting, self._side, info, rules, _dials(dials), _rooms(conferences)
+        )
+        self.join_others(self._far_side)
         self.world.after(MAX_CALL_S, lambda: self._hang_up("caller", 16, "DIALOG_MAX_S is over"))
-        self.person.begins()
+        self._side.person.begins()
 
     # What became of it
 
     @property
     def talk(self) -> list[TalkLine]:
         """Who said and did what, by its beginning."""
-        missed = {(said.start_ms, said.text) for said in self.ear.missed}
+        missed = {(said.start_ms, said.text) for said in self._side.ear.missed}
         lines = [
             _missed(line) if line.what == "says" and (line.start_ms, line.text) in missed else line
             for line in self._talk
@@ -191,23 +201,42 @@ class FakeCall(Call):
     @property
     def spoken(self) -> list[str]:
         """What the robot said to the caller, prompt by prompt."""
-        return [line.text for line in self.talk if (line.who, line.what) == ("robot", "says")]
+        return self.spoken_to("caller")
+
+    def spoken_to(self, who: str) -> list[str]:
+        """What the robot said to the caller, to a leg (its number), to a participant (his name)."""
+        said = [line for line in self.talk if (line.who, line.what) == ("robot", "says")]
+        return [line.text for line in said if who in line.to.split(", ")]
 
     @property
     def applications(self) -> list[tuple[str, str]]:
-        return self._channel.applications
+        return self._side.channel.applications
 
     @property
     def variables(self) -> dict[str, str]:
-        return self._channel.variables
+        return self._side.channel.variables
+
+    @property
+    def legs(self) -> list[Leg]:
+        """Every leg that was dialled, transfers' too, in order."""
+        return list(self._far_side.every)
+
+    @property
+    def originated(self) -> list[TaskRequest]:
+        """What was handed in by ``originate``."""
+        return [task.request for task in self._desk.tasks]
+
+    @property
+    def tasks(self) -> list[Task]:
+        return list(self._desk.tasks)
 
     @property
     def answered(self) -> bool:
-        return self._channel.answered
+        return self._side.channel.answered
 
     @property
     def left(self) -> tuple[Step, ...]:
-        return self.person.left
+        return self._side.person.left
 
     @property
     def now_s(self) -> float:
@@ -230,10 +259,9 @@ class FakeCall(Call):
         return self.ended
 
     def close(self) -> None:
-        """The scenario has ended; ``run`` does this."""
-        self._dialogue.close()
-        self.ear.close(0)
-        self.person.goes()
+        """The scenario has ended: seats are left, legs hung up. ``run`` does this."""
+        self._far_side.close()
+        self._side.close()
 
     # Of the call
 
@@ -248,34 +276,32 @@ class FakeCall(Call):
         return step.function(self)
 
     def _hang_up(self, by: Literal["caller", "robot"], cause: int, why: str) -> None:
-        if self._channel.over:
+        if self._side.channel.over:
             return
-        self._channel.over = True
         self.hung_up_by, self.cause = by, cause
         now_ms = self.world.now_ms
         text = f"cause {cause}" if cause != 16 else ""
         self._talk.append(TalkLine(by, "hangs up", text, now_ms, now_ms, why))
-        self.person.goes()
-        self.ear.poke()
+        self._side.over()
 
 
-def _steps(script: Sequence[Step | str], says: Sequence[str]) -> tuple[Step, ...]:
+def _said(says: Sequence[str]) -> list[Step]:
     if isinstance(says, str):
         raise BadRequest("says", f"{says!r:.80}: expected a list of texts")
-    steps: list[Step] = []
-    for item in script:
-        steps += steps_of(item) if isinstance(item, str) else steps_of([item])
-    return (*steps, *(say(text) for text in says))
+    return [say(text) for text in says]
 
 
-def _book(lists: Mapping[str, Sequence[str]] | None) -> BackchannelBook:
-    return BackchannelBook(lists or {})
+def _dials(dials: Mapping[str, Dialled | str] | None) -> dict[str, Dialled]:
+    """A text is a status: "busy"."""
+    found = (dials or {}).items()
+    return {n: dialled(status=plan) if isinstance(plan, str) else plan for n, plan in found}
+
+
+def _rooms(rooms: Mapping[str, Sequence[Seat] | Room] | None) -> dict[str, Room]:
+    found = (rooms or {}).items()
+    return {name: one if isinstance(one, Room) else Room(tuple(one)) for name, one in found}
 
 
 def _missed(line: TalkLine) -> TalkLine:
     note = "not heard: no hear was waiting"
     return TalkLine(line.who, line.what, line.text, line.start_ms, line.end_ms, note)
-
-
-def _nothing(_: Utterance) -> None:
-    """The speaker tells what is said."""

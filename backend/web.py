@@ -9,8 +9,10 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hmac import compare_digest
+from pathlib import Path
 from time import monotonic
 from typing import Any, Protocol
+from urllib.parse import quote
 from uuid import UUID
 
 from flask import Flask, Response, g, request
@@ -32,6 +34,7 @@ from backend.http_docs import page
 from backend.http_figures import Figures, Overview, health
 from backend.http_openapi import openapi
 from backend.model import Task, TaskRequest
+from backend.web_recordings import add_recordings
 from backend.web_routing import RouteList, add_routing
 from backend.web_wire import Refused, json_answer, json_body, number_of, query, uuid_of
 
@@ -62,7 +65,16 @@ class Door:
     token_in_query: bool = False
     node: str = ""
     admins: tuple[str, ...] = ()
+    recordings: Path = Path("/var/spool/asterisk/monitor")
+    recordings_url: str = "/recordings"
     version: str = "0.1.0"
+
+    def recording_url(self, path: str | None) -> str | None:
+        """Where the recording at ``path`` can be fetched; None: it is not in the folder."""
+        folder = f"{self.recordings}/"
+        if path is None or not path.startswith(folder):
+            return None
+        return f"{self.recordings_url.rstrip('/')}/{quote(path.removeprefix(folder))}"
 
 
 def create_app(door: Door, tasks: TaskBook, overview: Overview, routes: RouteList) -> Flask:
@@ -73,8 +85,9 @@ def create_app(door: Door, tasks: TaskBook, overview: Overview, routes: RouteLis
     app.before_request(lambda: _authenticate(door))
     app.after_request(lambda response: _finish(response, figures))
     _dial_routes(app, door, tasks)
-    _task_routes(app, tasks)
+    _task_routes(app, door, tasks)
     add_routing(app, routes, door.rules, door.admins)
+    add_recordings(app, door.recordings)
     _operator_routes(app, door, overview, figures)
     _error_answers(app)
     return app
@@ -108,14 +121,17 @@ def _dial_routes(app: Flask, door: Door, tasks: TaskBook) -> None:
             raise BadRequest(names.get(error.parameter, error.parameter), error.why) from None
 
 
-def _task_routes(app: Flask, tasks: TaskBook) -> None:
+def _task_routes(app: Flask, door: Door, tasks: TaskBook) -> None:
+    def answer(task: Task) -> dict[str, Any]:
+        return task_answer(task, door.recording_url(task.recording))
+
     @app.get("/tasks/<task_id>")
     def one_task(task_id: str) -> Response:
         query(known=())
         task = tasks.get(uuid_of("id", task_id))
         if task is None:
             return json_answer(problem("not_found", "there is no such task", "id"), 404)
-        return json_answer(task_answer(task))
+        return json_answer(answer(task))
 
     @app.get("/tasks")
     def many_tasks() -> Response:
@@ -123,10 +139,12 @@ def _task_routes(app: Flask, tasks: TaskBook) -> None:
         if "ids" in params and "changed_since" in params:
             raise BadRequest("changed_since", "ask either for ids or for changed_since")
         if "ids" in params:
-            return json_answer(_by_ids(tasks, params))
-        if "changed_since" in params:
-            return json_answer(_changes(tasks, params))
-        raise BadRequest("changed_since", "is missing, and ids too: which tasks?")
+            found, more = _by_ids(tasks, params)
+        elif "changed_since" in params:
+            found, more = _changes(tasks, params)
+        else:
+            raise BadRequest("changed_since", "is missing, and ids too: which tasks?")
+        return json_answer({"tasks": [answer(task) for task in found], **more})
 
 
 def _operator_routes(app: Flask, door: Door, overview: Overview, figures: Figures) -> None:
@@ -154,7 +172,10 @@ def _operator_routes(app: Flask, door: Door, overview: Overview, figures: Figure
         return Response(html, content_type="text/html; charset=utf-8")
 
 
-def _by_ids(tasks: TaskBook, params: Mapping[str, object]) -> dict[str, Any]:
+_Found = tuple[Sequence[Task], dict[str, Any]]  # and what stands beside them in the answer
+
+
+def _by_ids(tasks: TaskBook, params: Mapping[str, object]) -> _Found:
     text = params["ids"]
     if not isinstance(text, str):
         raise BadRequest("ids", "is given more than once; separate the ids by commas")
@@ -166,18 +187,14 @@ def _by_ids(tasks: TaskBook, params: Mapping[str, object]) -> dict[str, Any]:
     found = tasks.get_many(ids)
     known = {task.id for task in found}
     unknown = [str(one) for one in dict.fromkeys(ids) if one not in known]
-    return {"tasks": [task_answer(task) for task in found], "unknown": unknown}
+    return found, {"unknown": unknown}
 
 
-def _changes(tasks: TaskBook, params: Mapping[str, object]) -> dict[str, Any]:
+def _changes(tasks: TaskBook, params: Mapping[str, object]) -> _Found:
     cursor = number_of(params, "changed_since", 0, MAX_CURSOR, 0)
     limit = number_of(params, "limit", 1, MAX_PAGE, DEFAULT_PAGE)
     found, after = tasks.changed_since(cursor, limit)
-    return {
-        "tasks": [task_answer(task) for task in found],
-        "cursor": after,
-        "more": len(found) == limit,
-    }
+    return found, {"cursor": after, "more": len(found) == limit}
 
 
 # --- Who asks ------------------------------------------------------------------------------------

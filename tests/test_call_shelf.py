@@ -18,7 +18,6 @@ import pytest
 
 from backend.call import modules
 from backend.call import shelf as module
-from backend.call.modules import module_name
 from backend.call.shelf import Folder, Names, Shelf
 from backend.errors import ScenarioError
 
@@ -90,7 +89,7 @@ def test_files_come_and_go(desk: Desk) -> None:
     assert desk.names() == ["one", "two"], "gone for one look: an editor at work"
     desk.folder.look()
     assert desk.names() == ["two"]
-    assert module_name("a") not in sys.modules
+    assert "dialog_scenario_a" not in sys.modules
     desk.scenario("a.py", 3)
     desk.look()
     assert desk.run() == 3
@@ -176,7 +175,7 @@ def test_a_broken_version_is_refused_and_the_old_one_goes_on(
     desk.look()
     said = [r.getMessage() for r in caplog.records if r.levelno == logging.ERROR]
     assert said == [f"scenarios: refused, its former version goes on: {found}"], "once"
-    assert module_name("a") in sys.modules
+    assert "dialog_scenario_a" in sys.modules
     desk.scenario("a.py", 3)
     desk.look()
     assert (desk.run(), desk.errors()) == (3, {})
@@ -187,7 +186,7 @@ def test_a_file_that_was_never_good_is_left_out(desk: Desk) -> None:
     desk.scenario("b.py", 2, "two")
     assert (desk.names(), list(desk.errors())) == (["two"], ["a"])
     assert not desk.folder.refused["a"].former
-    assert module_name("a") not in sys.modules
+    assert "dialog_scenario_a" not in sys.modules
     (desk.path / "a.py").unlink()
     desk.look()
     desk.look()
@@ -348,7 +347,7 @@ def test_old_versions_are_freed(desk: Desk) -> None:
     before = len(sys.modules)
     old: list[weakref.ref[Any]] = []
     for n in range(30):
-        old += [weakref.ref(sys.modules[module_name(name)]) for name in ("a", "texts")]
+        old += [weakref.ref(sys.modules[f"dialog_scenario_{name}"]) for name in ("a", "texts")]
         desk.write("texts.py", f"VALUE = {n}")
         desk.look()
         assert desk.run() == [n] * 3
@@ -404,6 +403,7 @@ def test_own_scenarios_replace_the_ready_ones_and_give_them_back(tmp_path: Path)
     for _ in range(2):
         shelf.look()
     assert run() == "ready"
+    assert shelf.current()["one"].__module__ in sys.modules, "of the same name, not the same module"
     own.write("b.py", "1 / 0")
     shelf.look()
     shelf.look()

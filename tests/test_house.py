@@ -42,7 +42,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "call": FOUNDATION | PURE | {"ports"},
     "scenarios": {""},
     "trying": FOUNDATION | PURE | {"ports", "call", "testing"},
-    "testing": FOUNDATION | {"call", "trying"},
+    "testing": FOUNDATION | PURE | {"ports", "call", "trying"},
     "": {"call", "errors"},  # backend/__init__.py: the scenario author's vocabulary
     "config": {"errors"},
     "supervisor": {"errors"},

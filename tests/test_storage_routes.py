@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from time import monotonic
 
 import pytest
@@ -24,8 +25,14 @@ from backend.storage.tables import routes as table
 from backend.storage.waiting import Waiter
 
 
-def book(routes: Routes) -> RouteBook:
-    found = RouteBook(routes)
+@pytest.fixture
+def kept(tmp_path: Path) -> Path:
+    """Where the routes are kept."""
+    return tmp_path / "routes.json"
+
+
+def book(routes: Routes, kept: Path) -> RouteBook:
+    found = RouteBook(routes, kept)
     found.refresh()
     return found
 
@@ -40,7 +47,7 @@ def book(routes: Routes) -> RouteBook:
         ("7800123456", "long"),
     ],
 )
-def test_the_longest_route_wins(engine: Engine, number: str, scenario: str) -> None:
+def test_the_longest_route_wins(engine: Engine, kept: Path, number: str, scenario: str) -> None:
     routes = Routes(engine)
     for pattern, name in (
         ("*", "all"),
@@ -51,19 +58,19 @@ def test_the_longest_route_wins(engine: Engine, number: str, scenario: str) -> N
         routes.put(pattern, "inbound", "old")
         routes.put(pattern, "inbound", name)
     routes.put("78001234567", "outbound", "other")
-    assert book(routes).scenario_for(number, "inbound") == scenario
+    assert book(routes, kept).scenario_for(number, "inbound") == scenario
     assert len(routes.all()) == 5
 
 
-def test_no_route(engine: Engine) -> None:
+def test_no_route(engine: Engine, kept: Path) -> None:
     routes = Routes(engine)
     routes.put("123", "inbound", "x")
-    assert book(routes).scenario_for("1234", "inbound") is None
-    assert book(routes).scenario_for("123", "outbound") is None
-    assert book(routes).scenario_for("1%", "inbound") is None
+    assert book(routes, kept).scenario_for("1234", "inbound") is None
+    assert book(routes, kept).scenario_for("123", "outbound") is None
+    assert book(routes, kept).scenario_for("1%", "inbound") is None
     assert routes.remove("123", "inbound")
     assert not routes.remove("123", "inbound")
-    assert book(routes).scenario_for("123", "inbound") is None
+    assert book(routes, kept).scenario_for("123", "inbound") is None
 
 
 def test_a_route_as_it_is_stored(engine: Engine) -> None:
@@ -97,10 +104,10 @@ def test_there_is_a_bound(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_what_was_written_past_the_door_fits_nothing_and_is_said_once(
-    engine: Engine, caplog: pytest.LogCaptureFixture
+    engine: Engine, kept: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     insert(engine, "7*5")
-    found = book(Routes(engine))
+    found = book(Routes(engine), kept)
     found.refresh()
     assert found.scenario_for("7*5", "inbound") is None
     assert [r.getMessage() for r in caplog.records] == [
@@ -119,8 +126,8 @@ def deadlines() -> Iterator[None]:
     extensions.set_wait_callback(None)
 
 
-def watch(engine: Engine) -> tuple[RouteBook, RouteWatch]:
-    found = RouteBook(Routes(engine))
+def watch(engine: Engine, kept: Path) -> tuple[RouteBook, RouteWatch]:
+    found = RouteBook(Routes(engine), kept)
     return found, RouteWatch(found, Waiter(engine, ROUTES_CHANNEL, what="changed routes"))
 
 
@@ -139,11 +146,13 @@ def wait_for(found: RouteBook, number: str, scenario: str | None) -> None:
 
 
 @pytest.mark.usefixtures("deadlines")
-def test_a_change_is_told_to_every_worker(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_change_is_told_to_every_worker(
+    engine: Engine, kept: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "REFRESH_S", 3600.0)
     routes = Routes(engine)
     routes.put("1", "inbound", "first")
-    books = [watch(engine) for _ in range(2)]
+    books = [watch(engine, kept) for _ in range(2)]
     for _, watcher in books:
         watcher.start()
     try:
@@ -161,9 +170,11 @@ def test_a_change_is_told_to_every_worker(engine: Engine, monkeypatch: pytest.Mo
     assert not [thread for thread in threading.enumerate() if thread.name == "routes"]
 
 
-def test_a_change_by_sql_is_seen_too(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_change_by_sql_is_seen_too(
+    engine: Engine, kept: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "REFRESH_S", 0.01)
-    found, watcher = watch(engine)
+    found, watcher = watch(engine, kept)
     watcher.start()
     try:
         insert(engine, "1")
@@ -175,13 +186,14 @@ def test_a_change_by_sql_is_seen_too(engine: Engine, monkeypatch: pytest.MonkeyP
 @pytest.mark.usefixtures("deadlines")
 def test_the_last_known_routes_count_while_postgresql_is_away(
     tmp_path_factory: pytest.TempPathFactory,
+    kept: Path,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setattr(module, "REFRESH_S", 0.01)
     server = EmbeddedPostgres(tmp_path_factory.mktemp("pg"), {"fsync": "off"})
     engine = make_engine(server.start(), name="test")
-    found, watcher = watch(engine)
+    found, watcher = watch(engine, kept)
     try:
         migrate(engine)
         Routes(engine).put("1", "inbound", "x")
@@ -209,3 +221,39 @@ def wait_said(caplog: pytest.LogCaptureFixture, words: str) -> None:
     while words not in caplog.text:
         assert monotonic() < ends
         threading.Event().wait(0.01)
+
+
+def test_who_begins_while_postgresql_is_away_knows_them_too(
+    engine: Engine, kept: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    Routes(engine).put("1", "inbound", "x")
+    Routes(engine).put("_2.", "outbound", "y")
+    book(Routes(engine), kept)
+    away = make_engine("postgresql://x@127.0.0.1:17998/x", name="test")
+    found = book(Routes(away), kept)
+    assert found.scenario_for("1", "inbound") == "x"
+    assert found.scenario_for("21", "outbound") == "y"
+    assert book(Routes(away), kept.with_name("none")).scenario_for("1", "inbound") is None
+    assert sorted(kept.parent.iterdir()) == [kept], "no draft is left"
+    assert "cannot be read" not in caplog.text
+    away.dispose()
+
+
+@pytest.mark.parametrize("text", ["", "{}[", "[1]", '[["1", "both", "x"]]', "\udc80"])
+def test_a_damaged_file_is_said_and_that_is_all(
+    kept: Path, text: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    kept.write_bytes(text.encode("utf-8", "surrogateescape"))
+    away = make_engine("postgresql://x@127.0.0.1:17998/x", name="test")
+    assert book(Routes(away), kept).scenario_for("1", "inbound") is None
+    assert f"routes: {kept} cannot be read" in caplog.text
+    away.dispose()
+
+
+def test_a_folder_that_cannot_be_written(
+    engine: Engine, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    Routes(engine).put("1", "inbound", "x")
+    found = book(Routes(engine), tmp_path / "none" / "routes.json")
+    assert found.scenario_for("1", "inbound") == "x"
+    assert "cannot be written" in caplog.text

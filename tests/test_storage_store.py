@@ -21,6 +21,7 @@ from sqlalchemy.exc import OperationalError
 
 from backend.call.store import Store
 from backend.errors import StorageUnavailable
+from backend.storage import deadline
 from backend.storage import store as storage
 from backend.storage.deadline import keep_deadlines, within
 from backend.storage.engine import make_engine
@@ -232,3 +233,19 @@ def test_the_earlier_deadline_counts_and_ends_with_its_block(engine: Engine) -> 
             connection.execute(slow)
         connection.rollback()
         connection.execute(slow)
+
+
+@pytest.mark.usefixtures("patience")
+def test_without_a_deadline_of_its_own_a_thread_waits_long_but_not_for_ever(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deadline, "ANSWER_S", 0.05)
+    with engine.connect() as connection, pytest.raises(OperationalError, match="the deadline"):
+        connection.execute(text("SELECT pg_sleep(60)"))
+    monkeypatch.setattr(deadline, "CONNECT_TIMEOUT_S", 0.05)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"postgresql://x@127.0.0.1:{silent.getsockname()[1]}/x"
+        other = make_engine(address, name="test")
+        with pytest.raises(OperationalError, match="the deadline"):
+            other.connect()
+        other.dispose()

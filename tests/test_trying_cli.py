@@ -209,4 +209,4 @@ def test_it_works_as_a_command(file: str) -> None:
         timeout=120,
     )
     assert (done.returncode, done.stderr) == (0, "")
-    assert "caller   yes" in done.stdout
+    assert "caller  yes" in done.stdout

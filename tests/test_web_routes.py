@@ -527,7 +527,7 @@ def test_every_route_is_described_and_every_description_is_a_route(
     described = body(get(client, "/openapi.json"))
     assert described == json.loads(json.dumps(openapi("0.1.0")))
     routes = {
-        (rule.rule.replace("<task_id>", "{id}"), method.lower())
+        (rule.rule.replace("<task_id>", "{id}").replace("<path:path>", "{path}"), method.lower())
         for rule in app.url_map.iter_rules()
         for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
     }

@@ -61,9 +61,9 @@ def open_shelf(settings: Settings) -> Shelf:
     return Shelf([ready], own)
 
 
-def watch_routes(engine: Engine, rooms: ExitStack) -> RouteBook:
+def watch_routes(settings: Settings, engine: Engine, rooms: ExitStack) -> RouteBook:
     """The routes, kept up to date until ``rooms`` close."""
-    book = RouteBook(Routes(engine))
+    book = RouteBook(Routes(engine), settings.data_dir / "routes.json")
     watch = RouteWatch(book, Waiter(engine, ROUTES_CHANNEL, what="changed routes"))
     watch.start()
     rooms.callback(watch.stop)

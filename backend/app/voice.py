@@ -77,7 +77,7 @@ def run_voice(stop: threading.Event, ready: Ready, spec: VoiceSpec) -> None:
         ami = AmiConnection(ami_account(settings, events="calls"), listeners=[watch])
         ami.start()
         rooms.callback(ami.stop)
-        routes = watch_routes(engine, rooms)
+        routes = watch_routes(settings, engine, rooms)
         shelf = _watch_scenarios(settings, rooms)
         legs = LegServices(_open_desk(settings, spec.number, rooms), watch, Rules.of(settings))
         services = _services(spec, stop, ami, sink, records, routes, shelf, legs, rooms)
@@ -184,6 +184,7 @@ def _services(
             recognition_s=settings.recognition_s,
             max_call_s=settings.max_call_s,
             recordings_dir=settings.recordings_dir,
+            recordings_url=settings.recordings_url,
         ),
         voice=VoiceConfig(
             mode=settings.vad_mode,

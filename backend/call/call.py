@@ -15,10 +15,11 @@ from backend.call.keys import Digits, DigitsRead
 from backend.call.listening import Listening, ResultCallback
 from backend.call.playback import Played
 from backend.call.prompt import Interruptible, Prompts
+from backend.call.recording import Recording, Recordings
 from backend.call.shared import Shared, TaskHandle
 from backend.call.store import Store
 from backend.call.turn import BargeIn, Heard
-from backend.errors import BadRequest, CommandRefused
+from backend.errors import BadRequest, CommandRefused, Hangup
 from backend.protocol.agi import Reply
 
 if TYPE_CHECKING:
@@ -57,22 +58,7 @@ class CallConfig:
     recognition_s: float
     max_call_s: float
     recordings_dir: str
-
-
-class Recording:
-    """A running recording of both sides (MixMonitor). Ends at ``stop`` or with the call."""
-
-    def __init__(self, call: Call, path: str, monitor_id: str) -> None:
-        self.path = path
-        self._call = call
-        self._monitor_id = monitor_id
-        self._stopped = False
-
-    def stop(self) -> None:
-        """End it now; the file is complete when this returns. A second stop does nothing."""
-        if not self._stopped:
-            self._stopped = True
-            self._call.execute("StopMixMonitor", self._monitor_id)
+    recordings_url: str = "/recordings"
 
 
 class Call:
@@ -98,7 +84,14 @@ class Call:
         self._config = config
         self._agi = agi
         self._dialogue = dialogue
-        self._on_recording = on_recording
+        self._recordings = Recordings(
+            self._execute,
+            self.get_variable,
+            folder=config.recordings_dir,
+            url=config.recordings_url,
+            default_name=str(info.id),
+            on_start=on_recording,
+        )
         self._answered = False
         self._others: OtherChannels | None = None
         self.hung_up = False  # by the scenario itself
@@ -200,6 +193,15 @@ class Call:
     def wait(self, duration_s: float) -> None:
         """Do nothing for a while; raises Hangup as soon as the other side hangs up."""
         self._dialogue.wait(duration_s)
+
+    def wait_for_hangup(self, timeout_s: float) -> bool:
+        """Wait until the other side hangs up, at most ``timeout_s``; whether it did. Every later
+        command raises Hangup then."""
+        try:
+            self.wait(timeout_s)
+        except Hangup:
+            return True
+        return False
 
     def execute(self, application: str, *arguments: object) -> str:
         """Run a dialplan application; returns its AGI result. Raises BadRequest for a name or
@@ -367,19 +369,17 @@ class Call:
 
     # Recording
 
-    def start_recording(self, name: str | None = None) -> Recording:
-        """Record both sides, mixed, to ``<recordings_dir>/<name>.wav`` (default: the call's id).
+    def start_recording(
+        self, name: str | None = None, *, directory: str | None = None
+    ) -> Recording:
+        """Record both sides, mixed, to ``<recordings_dir>/<directory>/<name>.wav``. Several may
+        run at once. ``name``: default the call's id (then ``<id>-2``, …); an older file of that
+        name is replaced. ``directory``: below recordings_dir, made by Asterisk when it is missing.
 
-        Raises BadRequest for a name that is no plain file name.
+        Raises BadRequest for a name or a directory that is none, CommandRefused when Asterisk
+        does not record.
         """
-        name = str(self.id) if name is None else name
-        if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}", name):
-            raise BadRequest("name", f"{name[:80]!r}: letters, digits, '_', '-' and '.' only")
-        path = f"{self._config.recordings_dir.rstrip('/')}/{name}.wav"
-        self._execute("MixMonitor", f"{path},i(DIALOG_MIXMONITOR)")
-        monitor_id = self.get_variable("DIALOG_MIXMONITOR") or ""
-        self._on_recording(path)
-        return Recording(self, path, monitor_id)
+        return self._recordings.start(name, directory)
 
     # Other channels
 

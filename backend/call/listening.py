@@ -125,7 +125,7 @@ class Listening:
         """Of no interest here."""
 
     def on_words(self, hypothesis: Hypothesis) -> None:
-        if self._partials:
+        if self._partials and not hypothesis.final:  # a final one comes with its utterance
             self._tell(
                 Result(
                     hypothesis.text,

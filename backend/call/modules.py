@@ -85,8 +85,9 @@ def dependents(changed: Collection[str], sources: Mapping[str, Collection[Source
 @dataclass
 class Loading:
     """One round of loading. ``sources``: the files to load, by name; ``known``: the versions of
-    the other files, and the former ones of these."""
+    the other files, and the former ones of these; ``prefix``: of the names in sys.modules."""
 
+    prefix: str
     sources: Mapping[str, Source]
     known: Mapping[str, Version]
     fresh: dict[str, Version] = field(default_factory=dict)
@@ -122,7 +123,10 @@ class Loading:
         """It was loaded, but cannot be had."""
         del self.fresh[name]
         self.failed[name] = why
-        register(name, self.known[name].module if name in self.known else None)
+        self._restore(name)
+
+    def _restore(self, name: str) -> None:
+        register(self.prefix + name, self.known[name].module if name in self.known else None)
 
     def _load(self, name: str) -> None:
         source = self.sources[name]
@@ -130,18 +134,18 @@ class Loading:
             self.failed[name] = source.error
             return
         module = self._begun[name] = self._module(name, source)
-        register(name, module)
+        register(self.prefix + name, module)
         try:
             with registering() as scenarios:
                 exec(source.code, module.__dict__)  # noqa: S102  the author's file
         except (Exception, SystemExit) as error:  # noqa: BLE001  whatever a file may raise
             self.failed[name] = _explain(error, source.path)
-            register(name, self.known[name].module if name in self.known else None)
+            self._restore(name)
         else:
             self.fresh[name] = Version(source, module, scenarios)
 
     def _module(self, name: str, source: Source) -> ModuleType:
-        spec = importlib.util.spec_from_file_location(module_name(name), source.path)
+        spec = importlib.util.spec_from_file_location(self.prefix + name, source.path)
         assert spec is not None
         module = importlib.util.module_from_spec(spec)
         imports = _Imports(source.imports, self)
@@ -185,17 +189,12 @@ class _Imports:
         return self._modules.get(name) if self._loading is None else self._loading.beside(name)
 
 
-def module_name(name: str) -> str:
-    """The name in sys.modules of the file ``name``.py."""
-    return f"dialog_scenario_{name}"
-
-
 def register(name: str, module: ModuleType | None) -> None:
     """Make ``module`` the file's module for those who look it up by name (dataclasses, pickle)."""
     if module is None:
-        sys.modules.pop(module_name(name), None)
+        sys.modules.pop(name, None)
     else:
-        sys.modules[module_name(name)] = module
+        sys.modules[name] = module
 
 
 def _explain(error: BaseException, path: Path) -> str:

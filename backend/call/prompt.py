@@ -41,8 +41,8 @@ def parts_of(prompt: Prompts, *, name: str = "prompt") -> tuple[Prompt, ...]:
         raise BadRequest(
             name, f"expected a text, a Sound, or a list of 1 to {MAX_PARTS} of them: {prompt!r:.80}"
         )
-    if bad := next((p for p in parts if not isinstance(p, str | Text | Sound)), None):
-        raise BadRequest(name, f"{bad!r:.80} is neither a text nor a Sound")
+    if bad := [p for p in parts if not isinstance(p, str | Text | Sound)]:
+        raise BadRequest(name, f"{bad[0]!r:.80} is neither a text nor a Sound")
     return tuple(parts)
 
 

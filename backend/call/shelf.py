@@ -42,11 +42,13 @@ class Folder:
     """One folder's scenarios. ``scenarios`` and ``refused`` may be read by any thread at any time;
     ``look`` is for one at a time."""
 
-    def __init__(self, path: Path) -> None:
-        """Loads what is there. Raises ScenarioError when there is no such folder."""
+    def __init__(self, path: Path, prefix: str = "dialog_scenario_") -> None:
+        """Loads what is there; ``prefix``: of its modules' names in sys.modules. Raises
+        ScenarioError when there is no such folder."""
         if not path.is_dir():
             raise ScenarioError(f"scenarios folder {path}: there is no such folder")
         self.path = path
+        self._prefix = prefix
         self.scenarios: Mapping[str, ScenarioFunction] = {}
         self.refused: Mapping[str, Refused] = {}
         self._stamps: dict[str, _Stamp] = {}  # of what was read
@@ -95,7 +97,7 @@ class Folder:
         again = changed | gone | self.refused.keys()
         every = {name: self._every_source(name) for name in self._sources}
         wanted = {name: self._sources[name] for name in dependents(again, every) - gone}
-        loading = Loading(wanted, self._versions)
+        loading = Loading(self._prefix, wanted, self._versions)
         loading.run()
         self._refuse_doubles(loading)
         for name in sorted(loading.fresh.keys() & changed):
@@ -115,7 +117,7 @@ class Folder:
         self.refused = {other: why for other, why in self.refused.items() if other != name}
         names = ", ".join(version.scenarios) if version else ""
         log.warning("scenarios: %s is gone, and with it %s", source.path, names or "no scenario")
-        register(name, None)
+        register(self._prefix + name, None)
 
     def _refuse_doubles(self, loading: Loading) -> None:
         """Of two files with one scenario the newcomer is refused."""
@@ -195,8 +197,9 @@ class Shelf:
     def __init__(self, fixed: Sequence[Path], watched: Sequence[Path] = ()) -> None:
         """Raises ScenarioError for a folder that is not there; what cannot be loaded is refused
         and logged."""
-        self._fixed = [Folder(path) for path in fixed]
-        self._watched = [Folder(path) for path in watched]
+        # Files of the same name in two folders are two modules.
+        self._fixed = [Folder(path, f"dialog_fixed{n}_") for n, path in enumerate(fixed)]
+        self._watched = [Folder(path, f"dialog_scenario{n}_") for n, path in enumerate(watched)]
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="scenarios", daemon=True)
 

@@ -109,7 +109,7 @@ class Turn:
     @property
     def wants_keys(self) -> bool:
         """Another key is wanted."""
-        return self._keys is not None and self._keys.status is None
+        return self._keys is not None and self._keys.status is None and self._utterance is None
 
     def prompt_over(self, played: Played | None, now_s: float) -> None:
         """The prompt has been played, or there was none: the wait begins."""

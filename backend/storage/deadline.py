@@ -21,7 +21,9 @@ from typing import Any
 import psycopg2
 from psycopg2 import extensions
 
-from backend.storage.engine import CONNECT_TIMEOUT_S
+from backend.storage.engine import CONNECT_TIMEOUT_S, STATEMENT_TIMEOUT_S
+
+ANSWER_S = STATEMENT_TIMEOUT_S + 10.0  # without a deadline: the server itself would have ended it
 
 _thread = threading.local()
 _EVENTS = {
@@ -31,7 +33,8 @@ _EVENTS = {
 
 
 def keep_deadlines() -> None:
-    """Make ``within`` count in this process. To be called before the first connection."""
+    """Make ``within`` count in this process; where a thread has no deadline, a connection may take
+    CONNECT_TIMEOUT_S, a statement ANSWER_S. To be called before the first connection."""
     extensions.set_wait_callback(_wait)
 
 
@@ -51,11 +54,11 @@ def within(seconds: float) -> Iterator[None]:
 
 def _wait(connection: Any) -> None:
     ends: float | None = getattr(_thread, "ends", None)
-    if ends is None and connection.status == extensions.STATUS_SETUP:
-        ends = monotonic() + CONNECT_TIMEOUT_S
+    if ends is None:
+        connecting = connection.status == extensions.STATUS_SETUP
+        ends = monotonic() + (CONNECT_TIMEOUT_S if connecting else ANSWER_S)
     while (state := connection.poll()) != extensions.POLL_OK:
         waiter = select.poll()  # not select(): a worker has more than 1,024 descriptors
         waiter.register(connection.fileno(), _EVENTS[state])
-        left_ms = None if ends is None else max(0.0, (ends - monotonic()) * 1000)
-        if not waiter.poll(left_ms):
+        if not waiter.poll(max(0.0, (ends - monotonic()) * 1000)):
             raise psycopg2.OperationalError("no answer from PostgreSQL within the deadline")

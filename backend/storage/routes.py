@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import os
 import threading
+from pathlib import Path
 
 from sqlalchemy import Engine, delete, func, select, text
 from sqlalchemy.dialects.postgresql import insert
 
-from backend.dialing.routing import Direction, Route, RouteTable, check_pattern
+from backend.dialing.routing import Direction, Route, RouteTable, check_direction, check_pattern
 from backend.errors import BadRequest, StorageUnavailable
 from backend.storage.changes import ROUTES_CHANNEL
 from backend.storage.engine import reaching
@@ -65,38 +68,71 @@ class Routes:
 
 class RouteBook:
     """The routes from memory: a call does not wait for PostgreSQL. What was known last counts
-    while it is away."""
+    while it is away, also to a process that begins then: it is kept in the file ``kept``."""
 
-    def __init__(self, table: Routes) -> None:
+    def __init__(self, table: Routes, kept: Path) -> None:
         self._table = table
-        self._routes: list[Route] = []
+        self._kept = kept
+        self._routes: list[Route] | None = None  # None: never read
         self._known = RouteTable()
         self._away = False
+        self._mutex = threading.Lock()  # one refresh at a time: the later reading counts
 
     def refresh(self) -> None:
-        """Read the table; when PostgreSQL is away it is said once, and all stays as it was."""
+        """Read the table; when PostgreSQL is away it is said once, and all stays as it was.
+        Thread-safe."""
+        with self._mutex:
+            self._refresh()
+
+    def _refresh(self) -> None:
         try:
             found = self._table.all()
         except StorageUnavailable as error:
             if not self._away:
                 log.warning("routes: %s; those known last count", error)
             self._away = True
+            if self._routes is None:
+                self._use(self._recall())
             return
         if self._away:
             log.warning("routes: they can be read again")
         self._away = False
         if found != self._routes:
-            self._routes, self._known = found, RouteTable(found)
-            for route in self._known.bad:
-                log.error("routes: %s: %r is no pattern; it fits nothing", *_named(route))
+            self._use(found)
+            self._keep(found)
 
     def scenario_for(self, number: str, direction: Direction) -> str | None:
         """The scenario of the most specific route (dialing.routing)."""
         return self._known.scenario_for(number, direction)
 
+    def _use(self, found: list[Route]) -> None:
+        self._routes, self._known = found, RouteTable(found)
+        for route in self._known.bad:
+            words = "routes: %s: %r is no pattern; it fits nothing"
+            log.error(words, route.direction, route.pattern)
 
-def _named(route: Route) -> tuple[str, str]:
-    return route.direction, route.pattern
+    def _keep(self, found: list[Route]) -> None:
+        rows = [(route.pattern, route.direction, route.scenario) for route in found]
+        # Processes of this machine share the file: each writes the same, none half of it.
+        draft = self._kept.with_name(f"{self._kept.name}.{os.getpid()}")
+        try:
+            draft.write_text(json.dumps(rows), encoding="utf-8")
+            draft.replace(self._kept)
+        except OSError as error:
+            log.warning("routes: %s cannot be written: %s", self._kept, error)
+
+    def _recall(self) -> list[Route]:
+        try:
+            rows = json.loads(self._kept.read_text(encoding="utf-8"))
+            return [
+                Route(str(pattern), check_direction(str(direction)), str(scenario))
+                for pattern, direction, scenario in rows
+            ]
+        except FileNotFoundError:
+            return []
+        except (OSError, ValueError, TypeError, BadRequest) as error:
+            log.error("routes: %s cannot be read: %s", self._kept, error)
+            return []
 
 
 class RouteWatch:

@@ -13,10 +13,11 @@ from typing import Any
 
 from backend.errors import BadRequest
 from backend.model import Reason, TaskState
-from backend.testing import FakeCall, TalkLine
+from backend.testing import FakeCall, Seat, TalkLine, participant
 from backend.trying.ended import Ended
 from backend.trying.lab import LabCall
 from backend.trying.load import load
+from backend.trying.others import parse_dialled
 from backend.trying.script import parse, parse_step, text_of
 
 # Exit codes; 2 is wrong usage.
@@ -117,6 +118,23 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     call.add_argument("--outbound", action="store_true", help="the call is a task's")
     call.add_argument("--sound", metavar="NAME", help="the sound that the task names (call.file)")
     call.add_argument("--variable", metavar="NAME=VALUE", action="append", default=[])
+    call.add_argument("--config-value", metavar="NAME=JSON", action="append", default=[])
+    others = parser.add_argument_group("whom it meets")
+    others.add_argument(
+        "--dial",
+        metavar="NUMBER=WHAT",
+        action="append",
+        default=[],
+        help='what becomes of a number: "busy", "no_answer", …, or what who answers does: '
+        '"say yes; hangup"; "hears switched_off" for dial_screened; NUMBER * is all others',
+    )
+    others.add_argument(
+        "--participant",
+        metavar="ROOM/NAME=STEPS",
+        action="append",
+        default=[],
+        help='somebody in a conference: "meeting/Anna=say hello; hangup"',
+    )
     parser.add_argument(
         "--lab",
         nargs="?",
@@ -160,7 +178,10 @@ def _fake_call(options: argparse.Namespace, name: str) -> FakeCall:
         language=options.language or "en-US",
         scenario=name,
         file=options.sound,
-        variables=_variables(options.variable),
+        variables=_pairs("--variable", options.variable),
+        config=_config(options.config_value),
+        dials={n: parse_dialled(what) for n, what in _pairs("--dial", options.dial).items()},
+        conferences=_conferences(options.participant),
     )
 
 
@@ -171,23 +192,47 @@ def _lab_call(options: argparse.Namespace, path: Path, name: str) -> LabCall:
         options.steps,
         asterisk=options.lab,
         file=options.sound,
-        variables=_variables(options.variable),
+        variables=_pairs("--variable", options.variable),
+        config=_config(options.config_value),
+        dials={n: parse_dialled(what) for n, what in _pairs("--dial", options.dial).items()},
     )
 
 
-def _variables(pairs: Sequence[str]) -> dict[str, str]:
+def _pairs(option: str, pairs: Sequence[str]) -> dict[str, str]:
     found = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not equals or not name:
-            raise BadRequest("--variable", f"{pair[:80]!r}: expected NAME=VALUE")
+            raise BadRequest(option, f"{pair[:80]!r}: expected NAME=VALUE")
         found[name] = value
+    return found
+
+
+def _config(pairs: Sequence[str]) -> dict[str, Any]:
+    found = {}
+    for name, text in _pairs("--config-value", pairs).items():
+        try:
+            found[name] = json.loads(text)
+        except ValueError:
+            found[name] = text  # a plain text needs no quotes
+    return found
+
+
+def _conferences(pairs: Sequence[str]) -> dict[str, list[Seat]]:
+    found: dict[str, list[Seat]] = {}
+    for where, steps in _pairs("--participant", pairs).items():
+        room, slash, name = where.partition("/")
+        if not slash:
+            raise BadRequest("--participant", f"{where[:80]!r}: expected ROOM/NAME=STEPS")
+        seat = participant(name, *(step for step in steps.split(";") if step.strip()))
+        found.setdefault(room, []).append(seat)
     return found
 
 
 def report(call: Tried, ended: Ended, path: Path) -> list[str]:
     """The talk, line by line, and how it ended."""
-    lines = [_line(line) for line in call.talk]
+    width = max((len(line.who) for line in call.talk), default=0)
+    lines = [_line(line, width) for line in call.talk]
     lines += [f"logged   {event} {_fields(fields)}".rstrip() for event, fields in call.logged]
     lines += [f"recorded {recording}" for recording in call.recordings]
     lines += [f"not done {text_of(step)}" for step in call.left]
@@ -200,10 +245,13 @@ def report(call: Tried, ended: Ended, path: Path) -> list[str]:
     return lines
 
 
-def _line(line: TalkLine) -> str:
-    text = line.text if line.what == "says" else f"{line.what} {line.text}".strip()
+def _line(line: TalkLine, width: int) -> str:
+    plain = line.what in ("says", "does")
+    text = line.text if plain else f"{line.what} {line.text}".strip()
+    if line.to not in ("", "caller"):
+        text = f"(to {line.to}) {text}"
     note = f"  ({line.note})" if line.note else ""
-    return f"{line.start_ms:7d} {_to(line):>7} ms  {line.who:8} {text}{note}"
+    return f"{line.start_ms:7d} {_to(line):>7} ms  {line.who:{width}}  {text}{note}"
 
 
 def _to(line: TalkLine) -> str:
@@ -241,6 +289,7 @@ def _as_json(call: Tried, ended: Ended) -> dict[str, Any]:
                 "start_ms": line.start_ms,
                 "end_ms": line.end_ms,
                 "note": line.note,
+                "to": line.to,
             }
             for line in call.talk
         ],

@@ -4,12 +4,14 @@ says the caller's words by a synthesised voice over SIP and RTP."""
 from __future__ import annotations
 
 import importlib
+import json
 import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from backend.errors import BadRequest, DialogError
 from backend.model import Outcome, Reason, TaskState
 from backend.trying.ended import Ended
 from backend.trying.load import files_of
+from backend.trying.others import ANSWERED, Dialled
 from backend.trying.person import TalkLine
 from backend.trying.script import Cough, HangUp, Moment, Press, Say, Silence, Step, text_of
 
@@ -40,12 +43,17 @@ class LabCall:
         asterisk: str,
         file: str | None = None,
         variables: Mapping[str, str],
+        config: Mapping[str, Any],
+        dials: Mapping[str, Dialled],
     ) -> None:
         if not LAB.is_dir():
             raise DialogError("--lab: the lab is in the source tree, and this is an installation")
         if str(LAB) not in sys.path:
             sys.path.insert(0, str(LAB))
-        self._steps = lab_steps(steps)
+        self._scripts = {NUMBER: lab_steps(steps)}
+        for number, plan in dials.items():
+            self._scripts[number] = _dialled_steps(number, plan)
+        self._config = json.dumps(dict(config), ensure_ascii=False)
         self._path = path
         self._scenario = scenario
         self._asterisk = asterisk
@@ -79,12 +87,13 @@ class LabCall:
         names = [key.removeprefix("var_") for key in self._query if key.startswith("var_")]
         env = {
             "DIALOG_SCENARIOS_DIR": str(scenarios),
-            "DIALOG_SPEECH_LOCAL_PHRASES": ",".join(phrases(self._steps)),
+            "DIALOG_SPEECH_LOCAL_PHRASES": ",".join(phrases(chain(*self._scripts.values()))),
+            "DIALOG_SCENARIO_CONFIG": self._config,
             "DIALOG_VARIABLES": ",".join(names),
         }
         with stack_class(folder / "stack", env=env, asterisk=self._asterisk) as stack:
-            steps = [script.LabStep(*step) for step in self._steps]
-            script.write_script(stack.lab, NUMBER, steps)
+            for number, steps in self._scripts.items():
+                script.write_script(stack.lab, number, [script.LabStep(*step) for step in steps])
             task = stack.originate(NUMBER, scenario=self._scenario, **self._query)
             task = stack.ended(task["id"], CALL_S)
             log = stack.log_path.read_text(errors="replace")
@@ -142,7 +151,17 @@ def _verb(step: Step) -> tuple[str, str]:
     raise BadRequest("script", f"{text_of(step)[:80]!r}: the lab cannot do that")
 
 
-def phrases(steps: Sequence[tuple[str, float, str, str]]) -> list[str]:
+def _dialled_steps(number: str, plan: Dialled) -> list[tuple[str, float, str, str]]:
+    if not number.startswith("150") or plan.status != ANSWERED or plan.hears is not None:
+        raise BadRequest(
+            "--dial",
+            f"{number}: in the lab a number of 150 and more digits, and what he does who answers; "
+            "for busy and the like dial the numbers that asterisk/lab/README.md lists",
+        )
+    return lab_steps(plan.steps)
+
+
+def phrases(steps: Iterable[tuple[str, float, str, str]]) -> list[str]:
     """What the lab's recogniser should know: it has a small grammar."""
     said = (what for _, _, verb, what in steps if verb == "say")
     plain = (" ".join(re.sub(r"[^\w' ]", " ", text.lower()).split()) for text in said)

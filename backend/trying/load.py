@@ -52,7 +52,7 @@ def _sources(path: Path) -> dict[str, Source]:
 
 def _load(path: Path) -> dict[str, ScenarioFunction]:
     sources = _sources(path)
-    loading = Loading(sources, {})
+    loading = Loading("dialog_tried_", sources, {})
     loading.run()
     if path.stem in loading.failed:
         others = [

@@ -39,10 +39,13 @@ class TalkLine:
     start_ms: int
     end_ms: int
     note: str = ""
+    to: str = ""  # whom the robot says it to
 
     def __str__(self) -> str:
         """``caller says: yes (not heard: …)``"""
         text = f": {self.text}" if self.text else ""
+        if self.what == "does":
+            return f"{self.who} {self.text}{f' ({self.note})' if self.note else ''}"
         return f"{self.who} {self.what}{text}{f' ({self.note})' if self.note else ''}"
 
 
@@ -89,6 +92,7 @@ class Person:
         self._gone = False
         self._busy = False
         self._due: tuple[Step, Event] | None = None
+        self._impatient = False  # the step that is due needed no turn; a new one puts it off
         self._robot_speaks = False
         self._turn = 0
         self._waits = 0  # hears and iterations that wait for him
@@ -140,7 +144,8 @@ class Person:
     def _new_turn(self) -> None:
         self._turn += 1
         self._active()
-        if self._due is not None and self._due[0].moment.when == "after" and self._robot_speaks:
+        waits = self._due is not None and self._due[0].moment.when == "after"
+        if waits and (self._robot_speaks or self._impatient):
             self._unplan()
         self._plan()
 
@@ -150,6 +155,7 @@ class Person:
         if self._gone or self._busy or self._due is not None or not self._steps:
             return
         step = self._steps[0]
+        self._impatient = self._done_turn == self._turn or self._turn == 0
         delay_s = self._delay_s(step)
         if delay_s is not None:
             self._due = (step, self._world.after(delay_s, self._do_due))
@@ -161,16 +167,21 @@ class Person:
             return delay_s
         if when == "over":
             return delay_s if self._robot_speaks else None
-        if self._robot_speaks or self._turn == 0:
+        if self._robot_speaks:
             return None
+        if self._turn == 0:  # only hanging up needs no turn
+            return max(delay_s, AGAIN_S) if isinstance(step, HangUp) else None
         if self._done_turn != self._turn:
             return delay_s
-        return AGAIN_S if self._goes_on() else None
+        return AGAIN_S if self._goes_on(step) else None
 
-    def _goes_on(self) -> bool:
-        """The last step was no answer, or not enough."""
+    def _goes_on(self, step: Step) -> bool:
+        """Whether this step follows in the same turn: the last one was no answer, or not enough, or
+        he has had enough."""
         if isinstance(self._done, Silence):
             return False
+        if isinstance(step, HangUp):
+            return True
         over = self._done is not None and self._done.moment.when == "over"
         return over or isinstance(self._done, Cough) or self._waits > 0
 
@@ -185,7 +196,7 @@ class Person:
         if self._gone:
             return
         again = step.moment.when == "after" and self._done_turn == self._turn
-        if again and not self._goes_on():
+        if again and not self._goes_on(step):
             return
         self._busy = True
         self._steps.pop(0)
@@ -304,6 +315,3 @@ def _said(words: tuple[Word, ...], step: Say, language: str) -> Utterance:
     return Utterance(
         "caller", text, words[0].start_ms, words[-1].end_ms, step.confidence, language, words
     )
-
-
-__all__ = ["PATIENCE_S", "HangUp", "Person", "Surroundings", "TalkLine"]

@@ -53,12 +53,17 @@ def dial_table(idle: Dialled, busy: Dialled) -> Table:
 
 
 def barge_in_tables(
-    alone: list[Round], crowded: list[Round], files: list[Round], recogniser_ms: float
+    alone: list[Round],
+    crowded: list[Round],
+    files: list[Round],
+    words: list[Round],
+    recogniser_ms: float,
 ) -> list[Table]:
-    """Barge-in, and the next prompt, at 1 call at a time and at 50 at once; and with prompts from
-    files, at 1. ``recogniser_ms``: the local recogniser's CPU time per utterance."""
-    one, fifty, filed = (
-        [call for r in rounds for call in r.calls] for rounds in (alone, crowded, files)
+    """Barge-in, and the next prompt, at 1 call at a time and at 50 at once; and at 1 with prompts
+    from files, and with those that voice only pauses. ``recogniser_ms``: the local recogniser's
+    CPU time per utterance."""
+    one, fifty, filed, paused = (
+        [call for r in rounds for call in r.calls] for rounds in (alone, crowded, files, words)
     )
     cut = Table("Barge-in: from the start of speech to the end of the prompt", HEAD)
     after = Table("From the end of speech to the start of the next prompt", HEAD)
@@ -66,6 +71,8 @@ def barge_in_tables(
         _add(cut, when, calls, _CUT)
         _add(after, when, calls, _NEXT)
     _add(cut, "1 call, Asterisk plays a file", filed, _CUT[:1])
+    _add(cut, '1 call, barge_in="words", until the pause', paused, _PAUSED)
+    _add(after, '1 call, barge_in="words"', paused, _NEXT)
     cut.notes = [AIM, _noise(crowded)]
     after.notes = [
         "The silence that ends an utterance (`end_silence_ms`, 600) is waited for by intent. The "
@@ -88,6 +95,11 @@ _CUT: list[_Part] = [
     ("· speech's first packet → voice decided", lambda call: call.detected),
     ("· voice decided → `clear` written", lambda call: call.cleared),
     ("· `clear` written → the prompt's last sample", lambda call: call.ran_on),
+]
+_PAUSED = [
+    *_CUT[:2],
+    ("· voice decided → `pause` written", _CUT[2][1]),
+    ("· `pause` written → the prompt's last sample", _CUT[3][1]),
 ]
 _NEXT: list[_Part] = [
     ("**speech's last sample → the next prompt's first**", lambda call: call.next),

@@ -6,73 +6,50 @@ from __future__ import annotations
 import itertools
 from array import array
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 import lab_sound
 import pytest
-from stack import Stack
 
 from tests.e2e.conftest import SHORT_TONE_MS, probing_stack
+from tests.e2e.turn_calls import (
+    HIGH_HZ,
+    LOW_HZ,
+    LOW_MS,
+    STAIRS_MS,
+    STEPS,
+    Calls,
+    climbed,
+    write_sounds,
+)
 
-STEP_MS, STEP_HZ, STEPS = 500, 150, 12
-STAIRS_MS = STEP_MS * STEPS
-LOW_MS, LOW_HZ, HIGH_HZ = 700, 500, 1500
-_suffix = itertools.count(1000)
-
-
-def number(code: str) -> str:
-    """A number of this behaviour that nobody dialled before."""
-    return f"{code}{next(_suffix)}"
-
-
-def pitch_of(step: int) -> int:
-    return 500 + STEP_HZ * step
-
-
-def stairs() -> array[int]:
-    """Every half second has a pitch of its own: which part was heard can be told."""
-    steps = (lab_sound.tone(STEP_MS, pitch_of(step)) for step in range(STEPS))
-    return array("h", itertools.chain.from_iterable(steps))
+PLAN = (
+    *itertools.product(("132", "133", "134"), ("turn-words", "turn-words-file")),
+    ("135", "turn-off"),
+    ("135", "turn-long-tone"),
+    ("130", "turn-voice"),
+    ("130", "turn-off"),
+    ("131", "turn-twice"),
+    ("131", "turn-patient"),
+    ("132", "turn-voice"),
+    ("136", "turn-digits"),
+    ("137", "turn-digits"),
+    ("138", "turn-digits"),
+    ("136", "read-digits"),
+    ("139", "read-slow-digits"),
+    ("103", "read-slow-digits"),
+    ("136", "keys-interrupt"),
+    ("136", "cancelled"),
+    ("134", "listening"),
+    ("103", "chained"),
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory, asterisk: str) -> Iterator[Stack]:
-    folder = tmp_path_factory.mktemp("turns")
-    with probing_stack(folder, asterisk) as stack:
+def calls(tmp_path_factory: pytest.TempPathFactory, asterisk: str) -> Iterator[Calls]:
+    """All of them, at the same time."""
+    with probing_stack(tmp_path_factory.mktemp("turns"), asterisk) as stack:
         write_sounds(stack.lab.sounds)
-        yield stack
-
-
-def write_sounds(folder: Path) -> None:
-    lab_sound.write(folder / "stairs.wav", stairs())
-    lab_sound.write(folder / "tone-3s.wav", lab_sound.tone(3000))
-    lab_sound.write(folder / "low.wav", lab_sound.tone(LOW_MS, LOW_HZ))
-    lab_sound.write(folder / "high.wav", lab_sound.tone(LOW_MS, HIGH_HZ))
-
-
-def turn(stack: Stack, code: str, scenario: str) -> tuple[dict[str, Any], array[int], array[int]]:
-    """One call: its result, what the subscriber heard and what it said."""
-    phone = number(code)
-    task = stack.ended(stack.originate(phone, scenario=scenario)["id"], 90)
-    assert task["state"] == "done", task
-    heard, said = stack.lab.heard(phone), stack.lab.said(phone)
-    return task["result"], lab_sound.read(heard), lab_sound.read(said)
-
-
-def climbed(tape: array[int]) -> list[int]:
-    """The steps of the stairs on the tape, each once, in the order in which they were heard. A
-    step is one that was heard in two windows in a row: a late packet bends one."""
-    found: list[int] = []
-    last = None
-    for span in lab_sound.spans(tape, gap_ms=100):
-        for at_ms in range(round(span.start_ms), round(span.end_ms) - 50, 50):
-            pitch = lab_sound.pitch_hz(tape, lab_sound.Span(at_ms, at_ms + 50))
-            step = round((pitch - pitch_of(0)) / STEP_HZ)
-            if step == last and abs(pitch - pitch_of(step)) < 40 and found[-1:] != [step]:
-                found.append(step)
-            last = step
-    return found
+        yield Calls(stack, PLAN)
 
 
 def without_last(tape: array[int]) -> array[int]:
@@ -85,9 +62,9 @@ def without_last(tape: array[int]) -> array[int]:
 @pytest.mark.parametrize("scenario", ["turn-words", "turn-words-file"])
 @pytest.mark.parametrize("code", ["132", "133"], ids=["cough", "okay"])
 def test_a_false_alarm_resumes_the_prompt_from_the_exact_place(
-    stack: Stack, code: str, scenario: str
+    calls: Calls, code: str, scenario: str
 ) -> None:
-    result, heard, _ = turn(stack, code, scenario)
+    result, heard, _ = calls.of(code, scenario)
     assert (result["status"], result["end"], result["by"]) == ("timeout", "completed", None)
     prompt = without_last(heard)
     before, after = lab_sound.spans(prompt, gap_ms=100)
@@ -98,9 +75,9 @@ def test_a_false_alarm_resumes_the_prompt_from_the_exact_place(
 
 
 @pytest.mark.parametrize("scenario", ["turn-words", "turn-words-file"])
-def test_a_false_alarm_then_words(stack: Stack, scenario: str) -> None:
+def test_a_false_alarm_then_words(calls: Calls, scenario: str) -> None:
     """ "Uh-huh" is no answer; "no thank you" three seconds later is, and stops the prompt."""
-    result, heard, said = turn(stack, "134", scenario)
+    result, heard, said = calls.of("134", scenario)
     assert (result["status"], result["text"]) == ("recognized", "no thank you"), result
     assert (result["end"], result["by"]) == ("interrupted", "words")
     prompt = without_last(heard)
@@ -113,8 +90,8 @@ def test_a_false_alarm_then_words(stack: Stack, scenario: str) -> None:
     assert result["ms"] == pytest.approx(first.length_ms + second.length_ms, abs=80)
 
 
-def test_a_caller_who_talks_all_through_the_prompt_is_heard_as_a_whole(stack: Stack) -> None:
-    result, heard, said = turn(stack, "135", "turn-off")
+def test_a_caller_who_talks_all_through_the_prompt_is_heard_as_a_whole(calls: Calls) -> None:
+    result, heard, said = calls.of("135", "turn-off")
     assert (result["status"], result["end"]) == ("recognized", "completed"), result
     assert result["text"].startswith("wait a moment please")
     assert result["text"].endswith("let me say something first")
@@ -124,17 +101,17 @@ def test_a_caller_who_talks_all_through_the_prompt_is_heard_as_a_whole(stack: St
     assert talk.end_ms > tone.end_ms, "he goes on after it"
 
 
-def test_words_stop_the_prompt_while_he_talks_on(stack: Stack) -> None:
-    result, _, said = turn(stack, "135", "turn-long-tone")
+def test_words_stop_the_prompt_while_he_talks_on(calls: Calls) -> None:
+    result, _, said = calls.of("135", "turn-long-tone")
     assert (result["status"], result["end"], result["by"]) == ("recognized", "interrupted", "words")
     assert result["text"].endswith("let me say something first")
     (talk,) = lab_sound.spans(said, gap_ms=500)
     assert result["ms"] < talk.end_ms, "before he has come to his end"
 
 
-def test_a_caller_who_speaks_just_at_the_prompts_end(stack: Stack) -> None:
+def test_a_caller_who_speaks_just_at_the_prompts_end(calls: Calls) -> None:
     for scenario in ("turn-voice", "turn-off"):
-        result, heard, said = turn(stack, "130", scenario)
+        result, heard, said = calls.of("130", scenario)
         assert (result["status"], result["text"]) == ("recognized", "yes"), result
         tone = lab_sound.spans(heard, gap_ms=200)[0]
         (yes,) = lab_sound.spans(said, gap_ms=500)
@@ -142,18 +119,18 @@ def test_a_caller_who_speaks_just_at_the_prompts_end(stack: Stack) -> None:
         assert tone.end_ms < yes.end_ms + 500
 
 
-def test_a_caller_who_pauses_is_heard_in_two_turns(stack: Stack) -> None:
-    result, _, _ = turn(stack, "131", "turn-twice")
+def test_a_caller_who_pauses_is_heard_in_two_turns(calls: Calls) -> None:
+    result, _, _ = calls.of("131", "turn-twice")
     assert [result["first"]["text"], result["second"]["text"]] == ["no", "thank you"], result
 
 
-def test_a_patient_turn_hears_both_as_one(stack: Stack) -> None:
-    result, _, _ = turn(stack, "131", "turn-patient")
+def test_a_patient_turn_hears_both_as_one(calls: Calls) -> None:
+    result, _, _ = calls.of("131", "turn-patient")
     assert result["text"] == "no thank you", result
 
 
-def test_a_cough_stops_the_prompt_where_any_voice_does(stack: Stack) -> None:
-    result, heard, _ = turn(stack, "132", "turn-voice")
+def test_a_cough_stops_the_prompt_where_any_voice_does(calls: Calls) -> None:
+    result, heard, _ = calls.of("132", "turn-voice")
     assert (result["status"], result["end"], result["by"]) == ("timeout", "interrupted", "voice")
     (tone,) = lab_sound.spans(heard, gap_ms=200)
     assert tone.length_ms < 2600
@@ -162,8 +139,8 @@ def test_a_cough_stops_the_prompt_where_any_voice_does(stack: Stack) -> None:
 # Keys
 
 
-def test_keys_in_the_prompt_are_an_answer(stack: Stack) -> None:
-    result, heard, _ = turn(stack, "136", "turn-digits")
+def test_keys_in_the_prompt_are_an_answer(calls: Calls) -> None:
+    result, heard, _ = calls.of("136", "turn-digits")
     assert (result["status"], result["digits"]) == ("digits", "12"), result
     assert (result["end"], result["by"], result["after"]) == ("interrupted", "keys", "completed")
     tone, after = lab_sound.spans(heard, gap_ms=200)
@@ -171,20 +148,20 @@ def test_keys_in_the_prompt_are_an_answer(stack: Stack) -> None:
     assert after.length_ms == pytest.approx(SHORT_TONE_MS, abs=60)
 
 
-def test_speech_after_the_first_key_does_not_count(stack: Stack) -> None:
-    result, _, _ = turn(stack, "137", "turn-digits")
+def test_speech_after_the_first_key_does_not_count(calls: Calls) -> None:
+    result, _, _ = calls.of("137", "turn-digits")
     assert (result["status"], result["digits"], result["text"]) == ("digits", "12", ""), result
     assert result["by"] == "keys"
 
 
-def test_speech_before_the_first_key_counts(stack: Stack) -> None:
-    result, _, _ = turn(stack, "138", "turn-digits")
+def test_speech_before_the_first_key_counts(calls: Calls) -> None:
+    result, _, _ = calls.of("138", "turn-digits")
     assert (result["status"], result["text"], result["digits"]) == ("recognized", "yes", ""), result
     assert result["by"] == "words"
 
 
-def test_what_is_typed_ahead_is_the_next_readings(stack: Stack) -> None:
-    result, heard, _ = turn(stack, "136", "read-digits")
+def test_what_is_typed_ahead_is_the_next_readings(calls: Calls) -> None:
+    result, heard, _ = calls.of("136", "read-digits")
     assert result["first"] == {
         "status": "complete",
         "digits": "1",
@@ -196,24 +173,24 @@ def test_what_is_typed_ahead_is_the_next_readings(stack: Stack) -> None:
     assert lab_sound.spans(heard, gap_ms=200)[0].length_ms < 3000
 
 
-def test_a_caller_who_stops_in_the_midst(stack: Stack) -> None:
-    result, _, _ = turn(stack, "139", "read-slow-digits")
+def test_a_caller_who_stops_in_the_midst(calls: Calls) -> None:
+    result, _, _ = calls.of("139", "read-slow-digits")
     assert (result["status"], result["digits"]) == ("between", "12"), result
 
 
-def test_no_key_is_a_timeout(stack: Stack) -> None:
-    result, _, _ = turn(stack, "103", "read-slow-digits")
+def test_no_key_is_a_timeout(calls: Calls) -> None:
+    result, _, _ = calls.of("103", "read-slow-digits")
     assert (result["status"], result["digits"], result["end"]) == ("timeout", "", "completed")
 
 
-def test_a_key_ends_speech_and_is_still_to_be_read(stack: Stack) -> None:
-    result, _, _ = turn(stack, "136", "keys-interrupt")
+def test_a_key_ends_speech_and_is_still_to_be_read(calls: Calls) -> None:
+    result, _, _ = calls.of("136", "keys-interrupt")
     assert (result["end"], result["by"], result["told"]) == ("interrupted", "keys", "12#")
     assert (result["status"], result["digits"]) == ("terminator", "12")
 
 
-def test_a_callback_cancels_the_turn(stack: Stack) -> None:
-    result, heard, _ = turn(stack, "136", "cancelled")
+def test_a_callback_cancels_the_turn(calls: Calls) -> None:
+    result, heard, _ = calls.of("136", "cancelled")
     assert (result["status"], result["reason"]) == ("cancelled", "key 2"), result
     assert (result["end"], result["by"]) == ("interrupted", "cancel")
     assert lab_sound.spans(heard, gap_ms=200)[0].length_ms < 3500
@@ -222,16 +199,16 @@ def test_a_callback_cancels_the_turn(stack: Stack) -> None:
 # Listening, and prompts of several parts
 
 
-def test_listening_hears_all_beside_prompts_and_turns(stack: Stack) -> None:
-    result, _, _ = turn(stack, "134", "listening")
+def test_listening_hears_all_beside_prompts_and_turns(calls: Calls) -> None:
+    result, _, _ = calls.of("134", "listening")
     assert result["text"] == "no thank you", result
     assert result["finals"] == result["seen"] == ["uh-huh", "no thank you"]
     assert any("no thank" in text for text in result["partials"]), result
     assert result["why"] == "enough"
 
 
-def test_several_parts_are_one_prompt_without_a_gap(stack: Stack) -> None:
-    result, heard, _ = turn(stack, "103", "chained")
+def test_several_parts_are_one_prompt_without_a_gap(calls: Calls) -> None:
+    result, heard, _ = calls.of("103", "chained")
     assert [result[name]["ms"] for name in ("one", "two")] == [2 * LOW_MS] * 2
     assert result["three"]["ms"] == pytest.approx(2 * LOW_MS, abs=40)
     one, two, *three = lab_sound.spans(heard, gap_ms=15)

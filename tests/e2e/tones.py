@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 RATE_HZ = 8000
 BLOCK = 160
-"""A packet: the tapes consist of them, whole."""
+"""A packet: from its first sample on a tape consists of them, whole; where none came it is 0."""
 SLACK_RAD = 0.2  # a sample lost or doubled is 0.35 at 440 Hz, a packet 1.26
 
 
@@ -33,18 +33,22 @@ def judge(samples: array[int], hz: int, trim_ms: int = 200) -> Judgement:
     """Follow the tone of HZ by its phase; the first and last TRIM_MS are passed over."""
     turn = 2 * math.pi * hz / RATE_HZ
     trim = trim_ms * RATE_HZ // 1000
+    first = next((at for at, value in enumerate(samples) if value), 0)
     blocks = []
-    for at in range(trim, len(samples) - trim - BLOCK, BLOCK):
+    for at in range(first + trim, len(samples) - trim - BLOCK, BLOCK):
         part = enumerate(samples[at : at + BLOCK], at)
         blocks.append(sum(value * cmath.exp(-1j * turn * n) for n, value in part) * 2 / BLOCK)
     found = Judgement()
     level = sorted(map(abs, blocks))[len(blocks) // 2] if blocks else 0.0
+    while len(blocks) > 1 and abs(blocks[0]) < 0.01 * level:  # a silence where it would begin
+        del blocks[0]
+        first += BLOCK
     if not level or not 0.85 * level < abs(blocks[0]) < 1.15 * level:
         found.damage.append("there is no tone")
         return found
     before, silent = blocks[0], 0
     for number, now in enumerate(blocks[1:], 1):
-        place = f"{trim_ms + number * 20} ms"
+        place = f"{first // 8 + trim_ms + number * 20} ms"
         if abs(now) < 0.01 * level:
             silent += 1
             continue

@@ -2,7 +2,17 @@
 
 import threading
 
-from backend import Call, Digits, DigitsRead, Heard, Played, Sound, scenario
+from backend import (
+    Call,
+    CommandRefused,
+    Digits,
+    DigitsRead,
+    Heard,
+    Played,
+    RecognitionUnavailable,
+    Sound,
+    scenario,
+)
 
 STAIRS = Sound("stairs")
 WORDS = ("okay", "uh-huh", "thank you")
@@ -188,3 +198,27 @@ def instead(call: Call) -> Json:
     call.answer(settle_s=0.2)
     played = call.speak("This text cannot be spoken.", on_error=Sound("low"))
     return {**of_prompt(played), "error": played.error}
+
+
+@scenario("turn-unanswered")
+def unanswered(call: Call) -> Json:
+    """Recognition cannot be had: the first turn finds out, the second knows."""
+    call.answer()
+    errors = []
+    for prompt in (Sound("low"), Sound("long-tone")):
+        try:
+            call.hear(prompt, timeout_s=30)
+        except RecognitionUnavailable as error:
+            errors.append(str(error))
+    return {"first": errors[0], "second": errors[1]}
+
+
+@scenario("told-of-keys")
+def told_of_keys(call: Call) -> Json:
+    """Where the fork tells of none."""
+    call.answer()
+    try:
+        call.on_dtmf(print)
+    except CommandRefused as error:
+        return {"error": str(error)}
+    return {"error": None}

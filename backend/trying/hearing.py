@@ -1,238 +1,32 @@
-"""One simulated channel: what a call stands on in the place of Asterisk, the audio and the speech
-services. Everything above it is the real thing: ``Call``, its turns, barge-in, keys.
+"""What a simulated call hears: an ear without audio, and the call's turns over it.
 
-Time is the world's: whoever waits here moves it. There are no threads.
+Everything above is the real thing: ``Call``, its turns, barge-in, keys. Time is the world's:
+whoever waits here moves it. There are no threads.
 """
 
 from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from backend.call.callbacks import Callbacks
 from backend.call.dialogue import Dialogue
 from backend.call.ear import CallEar, Observer
-from backend.call.keys import Digits, DigitsRead, Keys
+from backend.call.keys import Digits, DigitsRead
 from backend.call.listening import Listening, ResultCallback
-from backend.call.playback import Played, PlayEnd
 from backend.call.prompt import Prompts
-from backend.call.speaker import Speaker
 from backend.call.turn import BargeIn, Heard
-from backend.errors import (
-    AsteriskError,
-    CommandRefused,
-    Hangup,
-    SynthesisUnavailable,
-)
 from backend.model import Utterance
-from backend.ports import Hypothesis, PromptAudio, PromptSound, RecognitionOptions
-from backend.protocol.agi import Reply, command_line
-from backend.trying.person import END_SILENCE_S, Person, TalkLine
+from backend.ports import Hypothesis, RecognitionOptions
+from backend.trying.channel import Troubles
+from backend.trying.person import END_SILENCE_S, Person
 from backend.trying.world import World
 
 log = logging.getLogger(__name__)
 
-COMMAND_S = 0.001  # a command's time; so that no loop of commands stands still
-SOUND_S = 2.0  # a sound whose length nobody has told
-CHARACTER_S = 0.06  # of a text
-MAX_PAUSE_S = 15.0  # as speaker.MAX_PAUSE_S
-NO_APPLICATION = "-2"
-FOREVER_S = 1e9
-
 Item = TypeVar("Item")
-
-
-@dataclass
-class Troubles:
-    """What goes wrong, and when it does not any more (None). May be changed in a ``do`` step.
-
-    ``recognition``, ``synthesis``: why they are unavailable. ``asterisk``: what every command
-    raises, e.g. ``CommandTimeout("…")``. ``missing``: applications and sounds that Asterisk does
-    not have.
-    """
-
-    recognition: str | None = None
-    synthesis: str | None = None
-    asterisk: AsteriskError | None = None
-    missing: Collection[str] = ()
-
-
-@dataclass
-class Channel:
-    """An AGI session to a channel that is not there. ``applications``: each one run, with its
-    arguments in one text."""
-
-    world: World
-    name: str
-    troubles: Troubles
-    variables: dict[str, str] = field(default_factory=dict)
-    results: Mapping[str, str] = field(default_factory=dict)  # of applications; else "0"
-    on_robot_hangup: Callable[[int], None] = lambda cause: None
-    answered: bool = False
-    over: bool = False
-    applications: list[tuple[str, str]] = field(default_factory=list)
-
-    def command(self, command: str, *args: object, timeout_s: float) -> Reply:
-        """As agi_server.ThreadedAgi's."""
-        command_line(command, *args)  # what cannot be sent is refused
-        self.world.step(self.world.now_s + COMMAND_S)
-        self.poll_hangup()
-        if self.troubles.asterisk is not None:
-            raise self.troubles.asterisk
-        texts = [str(argument) for argument in args]
-        if command == "ANSWER":
-            self.answered = True
-        elif command == "HANGUP":
-            self.on_robot_hangup(16)
-            return Reply(200, "result=1", "1")
-        elif command == "GET VARIABLE":
-            return _value(self.variables.get(texts[0]))
-        elif command == "SET VARIABLE":
-            self.variables[texts[0]] = texts[1]
-            return Reply(200, "result=1", "1")
-        elif command == "EXEC":
-            return self._execute(texts[0], texts[1] if len(texts) > 1 else "")
-        return Reply(200, "result=0", "0")
-
-    def poll_hangup(self) -> None:
-        if self.over:
-            raise Hangup("the caller has hung up")
-
-    def _execute(self, application: str, data: str) -> Reply:
-        if application in self.troubles.missing:
-            return Reply(200, "result=-2", NO_APPLICATION)
-        self.applications.append((application, data))
-        if application == "MixMonitor":
-            self.variables["DIALOG_MIXMONITOR"] = f"monitor-{len(self.applications)}"
-        elif application == "Hangup":
-            self.on_robot_hangup(int(data) if data.isdecimal() else 16)
-        return Reply(200, "result=0", self.results.get(application, "0"))
-
-
-def _value(value: str | None) -> Reply:
-    if value is None:
-        return Reply(200, "result=0", "0")
-    return Reply(200, f"result=1 ({value})", "1", value)
-
-
-# Prompts
-
-
-@dataclass(frozen=True)
-class SimulatedSound:
-    """A prompt as it is named, and its length."""
-
-    text: str
-    lasts_s: float
-    troubles: Troubles
-    is_file: bool = False
-
-    def audio(self) -> PromptAudio | None:
-        """Raises SynthesisUnavailable."""
-        if self.troubles.synthesis is not None and not self.is_file:
-            raise SynthesisUnavailable(self.troubles.synthesis)
-        return None
-
-    def file(self, timeout_s: float | None = None) -> str:
-        self.audio()
-        return self.text
-
-
-class SimulatedPrompts:
-    """Texts last as long as they are; sounds as they are said to (SOUND_S)."""
-
-    def __init__(self, troubles: Troubles, sounds: Mapping[str, float]) -> None:
-        self._troubles = troubles
-        self._sounds = dict(sounds)
-
-    def text(self, text: str, language: str) -> PromptSound:
-        return SimulatedSound(text, max(len(text) * CHARACTER_S, 0.3), self._troubles)
-
-    def sound(self, name: str) -> PromptSound:
-        return SimulatedSound(name, self._sounds.get(name, SOUND_S), self._troubles, is_file=True)
-
-
-class SimulatedSpeaker(Speaker):
-    """Prompts take their time, and are told to who hears them."""
-
-    def __init__(self, world: World, channel: Channel, tell: Callable[[TalkLine], None]) -> None:
-        self._world = world
-        self._line = channel
-        self._tell = tell
-        self.listener: Person | None = None
-        self._stop_wanted = self._pause_wanted = False
-        self._speaks = False
-
-    @property
-    def tells_keys(self) -> bool:
-        return True
-
-    def play(
-        self,
-        *sounds: PromptSound,
-        timeout_s: float,
-        on_key: Callable[[str], object] | None = None,
-        idle: Callable[[], object] = lambda: None,
-    ) -> Played:
-        """Raises Hangup, CommandRefused, SynthesisUnavailable."""
-        self._line.poll_hangup()
-        if self._line.troubles.asterisk is not None:
-            raise self._line.troubles.asterisk
-        played = [sound for sound in sounds if isinstance(sound, SimulatedSound)]
-        for sound in played:
-            sound.audio()
-            if sound.text in self._line.troubles.missing:
-                raise CommandRefused(f"Asterisk has no sound {sound.text!r}")
-        text = " ".join(f"[{sound.text}]" if sound.is_file else sound.text for sound in played)
-        start_ms, note = self._world.now_ms, "cut off by the hangup"
-        self._stop_wanted = self._pause_wanted = False
-        self._speaks = True
-        if self.listener is not None:
-            self.listener.prompt_begins()
-        try:
-            left_s = self._play(sum(sound.lasts_s for sound in played))
-            note = f"stopped, {left_s:.1f} s left" if self._stop_wanted else ""
-        finally:
-            self._speaks = False
-            self._tell(TalkLine("robot", "says", text, start_ms, self._world.now_ms, note))
-            if self.listener is not None:
-                self.listener.prompt_ends()
-        end = PlayEnd.INTERRUPTED if self._stop_wanted else PlayEnd.COMPLETED
-        whole_ms = round(sum(sound.lasts_s for sound in played) * 1000)
-        return Played(end, whole_ms - round(left_s * 1000))
-
-    def _play(self, left_s: float) -> float:
-        """What was not played."""
-        paused_s = 0.0
-        while not self._stop_wanted:
-            self._line.poll_hangup()
-            if left_s < 1e-6:
-                return 0.0
-            began_s = self._world.now_s
-            self._world.step(began_s + (MAX_PAUSE_S if self._pause_wanted else left_s))
-            if not self._pause_wanted:
-                left_s -= self._world.now_s - began_s
-            else:
-                paused_s += self._world.now_s - began_s
-                self._pause_wanted = paused_s < MAX_PAUSE_S
-        return left_s
-
-    def stop(self) -> bool:
-        self._stop_wanted = self._speaks
-        return self._speaks
-
-    def pause(self) -> bool:
-        self._pause_wanted = self._speaks
-        return self._speaks
-
-    def resume(self) -> None:
-        self._pause_wanted = False
-
-
-# Hearing
 
 
 class SimulatedEar(CallEar):
@@ -251,6 +45,7 @@ class SimulatedEar(CallEar):
         self._troubles = troubles
         self._options = RecognitionOptions((language,))
         self._on_utterance = on_utterance
+        self._also: list[Callable[[Utterance], bool]] = []
         self._watchers: tuple[Observer, ...] = ()
         self._listens = False
         self._changes = 0
@@ -265,6 +60,10 @@ class SimulatedEar(CallEar):
     def missed(self) -> list[Utterance]:
         """What was said and nobody heard."""
         return [u for u in self._dropped if not any(u is other for other in self._listened)]
+
+    def also_tell(self, listener: Callable[[Utterance], bool]) -> None:
+        """``listener`` gets each utterance, too, and says whether it took it."""
+        self._also.append(listener)
 
     # What the person does
 
@@ -290,7 +89,8 @@ class SimulatedEar(CallEar):
         self._ended_at = self._ended_at[1:]
         if utterance is not None:
             self._heard.append(utterance)
-            if any(isinstance(observer, Listening) for observer in self._watchers):
+            others = [listener(utterance) for listener in self._also]
+            if any(others) or any(isinstance(observer, Listening) for observer in self._watchers):
                 self._listened.append(utterance)
             self._on_utterance(utterance)
         self._tell(lambda observer: observer.on_utterance(utterance))
@@ -489,15 +289,3 @@ class _turn:
 
     def __exit__(self, *_: object) -> None:
         self._person.wait_ends()
-
-
-__all__ = [
-    "Channel",
-    "Keys",
-    "SimulatedCallbacks",
-    "SimulatedDialogue",
-    "SimulatedEar",
-    "SimulatedPrompts",
-    "SimulatedSpeaker",
-    "Troubles",
-]
