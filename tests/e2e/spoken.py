@@ -7,7 +7,6 @@ the files that he plays. Both came over alaw and RTP: the same wave, at the same
 from __future__ import annotations
 
 import array
-import itertools
 import math
 import operator
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,23 +23,26 @@ from backend.speech.cache import PromptCache
 from backend.speech.endpoint import Endpoint
 from backend.speech.synthesis import SpeechKitSynthesizer
 
-BLOCK_MS = 80
-ANCHOR_MS = 160
-ANCHORS = 6
-"""So many pieces of a text are looked for at the beginnings of sounds on the tape: the very first
-may have a hole in it."""
-ALIKE = 0.9
-"""Correlation: the same wave through alaw has 0.99 and more."""
-NEAR, FAR = 3 * SAMPLES_MS, 60 * SAMPLES_MS
-"""How far from its place a piece is looked for: a sound's first loud sample is not the same after
-alaw; what follows may come later, where the sender stood still."""
+PACKET = 20 * SAMPLES_MS
+"""A tape consists of such, from the beginning of what was played on. Where the sender stood still
+those after it come later, by whole packets; a conference that makes up for it leaves some out."""
+ANCHORS = 4
+"""So many packets of a text are looked for at the beginnings of sounds on the tape, …"""
+EARLY, LATE = 40 * SAMPLES_MS, 60 * SAMPLES_MS
+"""… in this neighbourhood."""
+VERY_LATE = 100
+"""Packets: so much later the rest of a text is looked for."""
+ALIKE, THE_SAME = 0.9, 0.99
+"""Correlation: the same wave has 0.999 through alaw, and less through a conference. A vowel is
+like itself a packet later, but not as much as that."""
+AHEAD = 4
 WHOLE = 0.8
-"""Of the blocks: a busy machine's PBX may stand still for a packet or two."""
+"""Of the loud packets: the rest may be lost in a conference, on a busy machine."""
 SOLID = 0.6
-FEW = 4
-"""Blocks that a text which was cut has at least."""
-LOST = 6
-"""So many blocks in a row that are not there: it was cut."""
+FEW = 15
+"""Packets that a text which was cut has at least."""
+LOST = 25
+"""So many packets in a row that are not there: it was cut."""
 
 LANGUAGE, VOICE = "en-US", "john"
 SETTINGS = {"DIALOG_SPEECH_LANGUAGE": LANGUAGE, "DIALOG_SPEECH_VOICE": VOICE}
@@ -49,7 +51,7 @@ SETTINGS = {"DIALOG_SPEECH_LANGUAGE": LANGUAGE, "DIALOG_SPEECH_VOICE": VOICE}
 
 @dataclass(frozen=True)
 class Line:
-    """Something in a talk. ``who``: robot or caller. ``cut``: whether it may lack its end."""
+    """Something in a talk. ``who``: robot, caller or other. ``cut``: it may lack its end."""
 
     who: str
     text: str
@@ -93,74 +95,87 @@ class Wave:
 
     def __init__(self, text: str, samples: Samples[int]) -> None:
         self.text = text
-        self.samples = samples
         self._begin = round(spans(samples)[0].start_ms * SAMPLES_MS)
+        packets = (
+            (at, samples[at : at + PACKET]) for at in range(0, len(samples) - PACKET + 1, PACKET)
+        )
+        self._loud = [(at, packet) for at, packet in packets if max(packet) > 2 * lab_sound.LOUD]
 
     def find(self, tape: Tape, after_ms: float = 0) -> Spoken | None:
         """Its first place on the tape that begins after AFTER_MS; None: it is not there."""
-        for slack in (0, FAR):  # a hole in its first packets is rare, to look for it takes long
-            for span in tape.sounds:
-                place = round(span.start_ms * SAMPLES_MS) - self._begin
-                if span.start_ms >= after_ms and self._begins(tape.samples, place, slack):
-                    found = self._follow(tape.samples, place)
-                    if found is not None:
-                        return found
+        for span in tape.sounds:
+            if span.start_ms >= after_ms:
+                place = self._begins(tape.samples, round(span.start_ms * SAMPLES_MS) - self._begin)
+                found = None if place is None else self._follow(tape.samples, place)
+                if found is not None:
+                    return found
         return None
 
-    def _begins(self, tape: Samples[int], place: int, slack: int) -> bool:
-        """Whether one of its first pieces is about there."""
-        size = ANCHOR_MS * SAMPLES_MS
-        starts = range(self._begin, len(self.samples) - size, size)
-        pieces = ((at, self.samples[at : at + size]) for at in starts[:ANCHORS])
-        return any(
-            aligned(tape, piece, place + at, NEAR + slack) is not None
-            for at, piece in pieces
-            if max(piece) > 2 * lab_sound.LOUD
-        )
+    def _begins(self, tape: Samples[int], expected: int) -> int | None:
+        """Where it would begin by one of its first packets, if that is about there."""
+        for at, packet in self._loud[:ANCHORS]:
+            place = found_near(tape, packet, expected + at)
+            if place is not None:
+                return place - at
+        return None
 
     def _follow(self, tape: Samples[int], place: int) -> Spoken | None:
-        """Block by block from there; where the sender stood still the rest comes later."""
-        size = BLOCK_MS * SAMPLES_MS
-        loud = [
-            (at, block)
-            for at in range(self._begin, len(self.samples) - size + 1, size)
-            if max(block := self.samples[at : at + size]) > 2 * lab_sound.LOUD
-        ]
-        matched: list[tuple[int, int]] = []  # (which block, where)
-        for number, (at, block) in enumerate(loud):
-            if number - (matched[-1][0] if matched else -1) > LOST:
+        """Packet by packet from there."""
+        loud = self._loud
+        there: list[tuple[int, int]] = []  # (which packet, where)
+        for number, (at, packet) in enumerate(loud):
+            if number - (there[-1][0] if there else -1) > LOST:
                 break
-            found = aligned(tape, block, place + at, 0 if matched else NEAR)
-            if found is None:
-                found = aligned(tape, block, place + at, FAR)
-            if found is not None:
-                place = found - at
-                matched.append((number, found))
-        if len(matched) < min(FEW, len(loud)) or len(matched) < SOLID * (matched[-1][0] + 1):
+            if not alike(tape, packet, place + at):
+                after = there[-1][1] + PACKET if there else 0
+                place += PACKET * moved_by(tape, loud[number:], place, after)
+            if alike(tape, packet, place + at):
+                there.append((number, place + at))
+        if len(there) < min(FEW, len(loud)) or len(there) < SOLID * (there[-1][0] + 1):
             return None
-        first, last = matched[0][1], matched[-1][1] + size
-        share = len(matched) / len(loud)
+        first, last = there[0][1], there[-1][1] + PACKET
+        share = len(there) / len(loud)
         return Spoken(self.text, first / SAMPLES_MS, last / SAMPLES_MS, share)
 
 
-def aligned(tape: Samples[int], piece: Samples[int], at: int, slack: int) -> int | None:
-    """Where within SLACK samples of AT the tape has PIECE."""
-    size = len(piece)
-    begin = max(0, at - slack)
-    stretch = tape[begin : max(at, 0) + slack + size]
-    if len(stretch) < size:
-        return None
-    powers = [0, *itertools.accumulate(map(operator.mul, stretch, stretch))]
-    own = product(piece, piece)
-    best, place = ALIKE, None
-    for start in range(len(stretch) - size + 1):
-        power = own * (powers[start + size] - powers[start])
-        if not power:
-            continue
-        likeness = product(stretch[start : start + size], piece) / math.sqrt(power)
-        if likeness > best:
-            best, place = likeness, begin + start
-    return place
+def moved_by(
+    tape: Samples[int], packets: Sequence[tuple[int, Samples[int]]], place: int, after: int
+) -> int:
+    """By how many packets the first of these has moved, or all that follow it; 0: not at all."""
+    (at, first), *others = packets
+    others = others[:AHEAD]
+    soonest = -((place + at - after) // PACKET)
+    for moved in sorted(range(soonest, VERY_LATE), key=abs):
+        now = place + moved * PACKET
+        if likeness(tape, first, now + at) > THE_SAME:
+            return moved
+        if len(others) == AHEAD and all(alike(tape, one, now + at) for at, one in others):
+            return moved
+    return 0
+
+
+def found_near(tape: Samples[int], packet: Samples[int], expected: int) -> int | None:
+    """Where the tape has it: a sound's first loud sample is not the same after alaw, and the
+    packets after it may be late."""
+    found = [
+        (like, at)
+        for at in range(expected - EARLY, expected + LATE + 1)
+        if (like := likeness(tape, packet, at)) > THE_SAME
+    ]
+    return max(found)[1] if found else None
+
+
+def alike(tape: Samples[int], packet: Samples[int], at: int) -> bool:
+    return likeness(tape, packet, at) > ALIKE
+
+
+def likeness(tape: Samples[int], packet: Samples[int], at: int) -> float:
+    """1: the same wave; near 0: another."""
+    part = tape[max(0, at) : max(0, at) + len(packet)]
+    if at < 0 or len(part) < len(packet):
+        return 0.0
+    power = product(part, part) * product(packet, packet)
+    return product(part, packet) / math.sqrt(power) if power else 0.0
 
 
 def product(one: Samples[int], other: Samples[int]) -> int:
@@ -211,17 +226,26 @@ class Voices:
 def prove_talk(
     voices: Voices, tapes: Mapping[str, Tape], talk: Sequence[Line], name: str
 ) -> list[Spoken]:
-    """Each line is on its tape (``robot``: what was heard, ``caller``: what was said), in this
-    order, whole where it must be; and nothing else is."""
+    """Each line is on the tape of who says it, in this order, whole where it must be; and nothing
+    else is on the tapes."""
     found: list[Spoken] = []
     for line in talk:
-        mine = [one for one, before in zip(found, talk, strict=False) if before.who == line.who]
-        after_ms = max([0, *(one.end_ms - 40 for one in mine), *(one.start_ms for one in found)])
-        spoken = voices.of(line).find(tapes[line.who], after_ms)
+        tape = tapes[line.who]
+        after_ms = max([0, *(one.start_ms for one in found)])
+        before = of_tape(tape, tapes, talk, found)
+        after_ms = max([after_ms, *(one.end_ms - 40 for one in before)])
+        spoken = voices.of(line).find(tape, after_ms)
         assert spoken is not None, f"{name}: no {line} after {found}"
         assert spoken.whole or line.cut, f"{name}: {line}: {spoken}"
         found.append(spoken)
-    for who, tape in tapes.items():
-        mine = [spoken for line, spoken in zip(talk, found, strict=True) if line.who == who]
-        assert tape.strangers(mine) == [], f"{name}: {who}: more than {mine}"
+    for tape in tapes.values():
+        mine = of_tape(tape, tapes, talk, found)
+        assert tape.strangers(mine) == [], f"{name}: more than {mine}"
     return found
+
+
+def of_tape(
+    tape: Tape, tapes: Mapping[str, Tape], talk: Sequence[Line], found: Sequence[Spoken]
+) -> list[Spoken]:
+    """What of FOUND is on this tape."""
+    return [one for line, one in zip(talk, found, strict=False) if tapes[line.who] is tape]
