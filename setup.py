@@ -17,6 +17,7 @@ setup(
         "backend": [
             "py.typed",
             "call/backchannel.toml",
+            "media/*.toml",
             "storage/migrations/*.py",
             "storage/migrations/**/*.py",
         ]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
 import sys
 import urllib.error
 import urllib.request
@@ -121,7 +120,6 @@ def _scenarios(options: argparse.Namespace) -> int:
     from backend.app.home import scenario_folders
     from backend.call.shelf import Shelf
 
-    logging.getLogger("backend").addHandler(logging.NullHandler())  # each is said once, below
     shelf = Shelf(scenario_folders(config.load(options.config)))
     for name, function in sorted(shelf.current().items()):
         text = (function.__doc__ or "").strip().split("\n")[0]

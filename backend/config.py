@@ -128,6 +128,36 @@ class Settings(BaseSettings):
     dial_rate_per_s: float = Field(
         default=20, gt=0, le=1000, description="New calls per second at most."
     )
+    tones_country: str = Field(
+        default="ru",
+        description="Whose ringing, busy and other tones dial_screened listens for.",
+    )
+    tones_file: Path | None = Field(
+        default=None, description="Your own table of tones (a copy of media/tones.toml)."
+    )
+    announcements_file: Path | None = Field(
+        default=None,
+        description="Your own list of carriers' announcements (a copy of "
+        "media/announcements.toml).",
+    )
+    answer_initial_silence_ms: int = Field(
+        default=4000,
+        ge=500,
+        le=30_000,
+        description="dial_screened: answered, and no voice so long: silence.",
+    )
+    answer_greeting_ms: int = Field(
+        default=2500,
+        ge=500,
+        le=10_000,
+        description="dial_screened: who greets longer than this is a machine.",
+    )
+    answer_silence_ms: int = Field(
+        default=1000,
+        ge=200,
+        le=5000,
+        description="dial_screened: silence after a shorter greeting; then it is a person.",
+    )
     default_scenario: str = Field(default="article", description="Scenario when none is named.")
     scenario_config: Annotated[dict[str, Any], NoDecode] = Field(
         default={},

@@ -25,11 +25,13 @@ from urllib.parse import urlsplit
 
 from backend import ami_probe
 from backend.ami_listener import AmiConnection
-from backend.app.home import SpeechAddress, ami_account, scenario_folders
+from backend.app.home import SpeechAddress, ami_account, read_backchannel, scenario_folders
+from backend.app.screening import open_judges
 from backend.app.speech import open_speech
+from backend.call.others import CONTEXT as LEG_CONTEXT
 from backend.call.shelf import load
 from backend.config import Settings
-from backend.errors import DialogError
+from backend.errors import ConfigError, DialogError
 from backend.ports import (
     RecognitionEvent,
     RecognitionFailed,
@@ -70,6 +72,8 @@ def examine(settings: Settings) -> list[Finding]:
     """Every check, in the order in which a call meets the parts."""
     checks: tuple[Callable[[Settings], Iterable[Finding]], ...] = (
         check_scenarios,
+        check_backchannel,
+        check_tables,
         check_disk,
         check_database,
         check_ports,
@@ -98,6 +102,31 @@ def check_scenarios(settings: Settings) -> Iterable[Finding]:
             f"scenarios: the default {settings.default_scenario!r} is not there",
             "set default_scenario, or put its file into scenarios_dir",
         )
+
+
+def check_backchannel(settings: Settings) -> Iterable[Finding]:
+    """The list of words that stop no prompt; of the package's own nothing is said."""
+    if settings.backchannel_file is None:
+        return
+    try:
+        read_backchannel(settings.backchannel_file)
+    except ConfigError as error:
+        yield bad(str(error), "mend the file; until then the backend does not start")
+    else:
+        yield good(f"backchannel_file {settings.backchannel_file}")
+
+
+def check_tables(settings: Settings) -> Iterable[Finding]:
+    """The tones and announcements of dial_screened are as they must be."""
+    try:
+        open_judges(settings)
+    except DialogError as error:
+        yield bad(
+            f"tones and announcements: {error}",
+            "mend the entry; until then the backend does not start",
+        )
+    else:
+        yield good(f"tones of {settings.tones_country}, announcements")
 
 
 def check_disk(settings: Settings) -> Iterable[Finding]:
@@ -243,7 +272,7 @@ def _module(ami: AmiConnection, _: Settings) -> Iterable[Finding]:
 
 
 def _dialplan(ami: AmiConnection, settings: Settings) -> Iterable[Finding]:
-    for name in settings.contexts:
+    for name in (*settings.contexts, LEG_CONTEXT):
         found = ami_probe.context(ami, name)
         if found.exists:
             yield good(f"dialplan: {name},s is there")

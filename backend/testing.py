@@ -13,9 +13,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from pathlib import Path
 from typing import Any, Literal
 from uuid import uuid4
 
+from backend.call import backchannel as backchannel_lists
 from backend.call.backchannel import BackchannelBook
 from backend.call.call import Call, CallConfig, CallInfo
 from backend.call.legs import Leg
@@ -78,7 +81,8 @@ class FakeCall(Call):
     sounds           lengths of sound files in seconds, by name; others last 2 s
     results          what dialplan applications return, by name; others "0"
     troubles         what goes wrong: see ``Troubles``
-    backchannel      words that are no answer (``barge_in="words"``): {"en": ["uh-huh"], …}
+    backchannel      words that are no answer (``barge_in="words"``), instead of the backend's own
+                     lists: {"en": ["uh-huh"], …}
     config           ``call.config``
     values           what ``call.store`` stands on: give one MemoryStore to several calls
     rules            what may be dialled and handed in, as the settings say (dialing.policy.Rules)
@@ -140,7 +144,7 @@ class FakeCall(Call):
             self._do,
             self._talk.append,
             dict(sounds or {}),
-            BackchannelBook(backchannel or {}),
+            own_backchannel() if backchannel is None else BackchannelBook(backchannel),
             patience_s,
         )
         self._side = open_side(
@@ -152,6 +156,7 @@ class FakeCall(Call):
             variables=variables,
             results=results,
         )
+        self._side.channel.answered = direction == "outbound"
         self._desk = TaskList()
         rules = rules or Rules(caller_ids=("*",))
         info = CallInfo(
@@ -273,7 +278,8 @@ class FakeCall(Call):
     # Underneath
 
     def _do(self, step: Do) -> object:
-        return step.function(self)
+        with self._side.callbacks.another_thread():
+            return step.function(self)
 
     def _hang_up(self, by: Literal["caller", "robot"], cause: int, why: str) -> None:
         if self._side.channel.over:
@@ -283,6 +289,13 @@ class FakeCall(Call):
         text = f"cause {cause}" if cause != 16 else ""
         self._talk.append(TalkLine(by, "hangs up", text, now_ms, now_ms, why))
         self._side.over()
+
+
+@cache
+def own_backchannel() -> BackchannelBook:
+    """The lists that a backend has without the setting backchannel_file."""
+    lists = Path(backchannel_lists.__file__).with_suffix(".toml")
+    return backchannel_lists.parse(lists.read_text(encoding="utf-8"))
 
 
 def _said(says: Sequence[str]) -> list[Step]:

@@ -83,7 +83,7 @@ def connect(asterisk: FakeAsterisk) -> Iterator[Connect]:
     def make(
         *,
         timing: Timing = CALM,
-        events: Literal["on", "off"] = "on",
+        events: Literal["on", "calls", "off"] = "on",
         secret: str = GOOD,
         wait: bool = True,
     ) -> tuple[AmiConnection, Told]:
@@ -147,6 +147,20 @@ def test_without_events_it_hears_of_the_boot_and_switches_them_off(
     connect(events="off")
     assert asterisk.wait_for("Login").get("Events") == "system"
     assert asterisk.wait_for("Events").get("EventMask") == "off"
+
+
+def test_a_voice_worker_takes_the_events_of_calls_alone(
+    connect: Connect, asterisk: FakeAsterisk
+) -> None:
+    """A list of an action's is its answer all the same."""
+    connection, told = connect(events="calls")
+    assert asterisk.wait_for("Login").get("Events") == "system,call"
+    asterisk.event("BridgeEnter", Uniqueid="1")
+    asterisk.event("Hangup", Uniqueid="1")
+    until(lambda: told.names() == ["FullyBooted", "Hangup"])
+    asterisk.channels = ["dialog-1"]
+    assert len(connection.action("CoreShowChannels", {}).events) == 1
+    assert asterisk.count("Events") == 0, "they stay on"
 
 
 def test_it_must_not_wait_on_its_own_thread(connect: Connect) -> None:

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from backend.app.voice import read_backchannel
+from backend.app.home import read_backchannel
 from backend.call.backchannel import Backchannel, Said, parse
+from backend.config import Settings
+from backend.doctor import check_backchannel
 from backend.errors import BadRequest, ConfigError
 
 BOOK = read_backchannel(None)
@@ -90,3 +92,15 @@ def test_a_wrong_file_is_an_error_at_the_start_that_names_it(tmp_path: Path) -> 
     assert read_backchannel(tmp_path / "own.toml").of(["en"]).judge("Roger!", final=True) is (
         Said.BACKCHANNEL
     )
+
+
+def test_doctor_looks_at_the_file(tmp_path: Path) -> None:
+    def told(file: Path | None) -> list[str]:
+        settings = Settings(backchannel_file=file)
+        return [f"{finding}" for finding in check_backchannel(settings)]
+
+    assert told(None) == []
+    (tmp_path / "own.toml").write_text('en = ["roger"]')
+    assert len(told(tmp_path / "own.toml")) == 1
+    (tmp_path / "own.toml").write_text("en = 5")
+    assert "expected a list" in told(tmp_path / "own.toml")[0]

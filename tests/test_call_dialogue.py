@@ -192,6 +192,17 @@ def test_a_paused_file_is_stopped_for_good_by_words() -> None:
     talk.close()
 
 
+def test_a_file_that_somebody_else_stops_is_not_played_on() -> None:
+    """An admin, by AMI."""
+    talk = Talk()
+    talk.call.answer()
+    stop = {"Control": "stop"}
+    talk.channel.on_play = lambda: talk.channel.send("ControlPlayback", stop, lambda _: None)
+    heard = talk.call.hear("Вопрос?", barge_in="words", timeout_s=0.01)
+    assert heard.prompt == Played(PlayEnd.INTERRUPTED, 500)
+    assert talk.channel.offsets == [""]
+
+
 def test_hangup_while_a_file_is_paused() -> None:
     talk = Talk(decide_ms=5000)
     talk.call.answer()
@@ -418,7 +429,17 @@ def test_the_prompt_is_spoken_in_the_turns_first_language(talk: Talk) -> None:
     talk.prompts.text = noted  # type: ignore[method-assign]
     talk.call.hear("Сәлем?", language=["kk-KZ", "ru-RU"], timeout_s=0.01)
     talk.call.speak(["Hello", Text("Привет", "ru-RU")], language="en-US")
-    assert spoken == [("Сәлем?", "kk-KZ"), ("Hello", "en-US"), ("Привет", "ru-RU")]
+    talk.call.hear("Что?", language="auto", timeout_s=0.01)
+    assert spoken == [
+        ("Сәлем?", "kk-KZ"),
+        ("Hello", "en-US"),
+        ("Привет", "ru-RU"),
+        ("Что?", "ru-RU"),
+    ]
+    assert talk.recognizer.options[-1].languages == ("auto",)
+    for language in ("auto", "русский"):
+        with pytest.raises(BadRequest, match="language"):
+            talk.call.speak(Text("Привет", language))
 
 
 def test_the_silence_that_ends_an_utterance_is_the_turns_own(talk: Talk) -> None:

@@ -11,10 +11,13 @@ import threading
 import weakref
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from time import monotonic
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from backend.call import modules
 from backend.call import shelf as module
@@ -336,6 +339,54 @@ def test_names_that_change_places(desk: Desk) -> None:
     desk.look()
     assert desk.errors() == {"b": "scenario 'three' is also in a.py"}
     assert desk.names() == ["one", "three"], "b goes on as it was"
+
+
+# --- Whatever the author does --------------------------------------------------------------------
+
+FILES = ("a", "b", "c", "d")
+Edit = tuple[str, str, frozenset[str]]  # file, what becomes of it, what it imports
+EDITS = st.lists(
+    st.tuples(
+        st.sampled_from(FILES),
+        st.sampled_from(["good", "good", "good", "broken", "raises", "gone"]),
+        st.frozensets(st.sampled_from(FILES), max_size=2),
+    ),
+    max_size=12,
+)
+
+
+def edit(desk: Desk, number: int, file: str, what: str, imports: frozenset[str]) -> None:
+    if what == "gone":
+        (desk.path / f"{file}.py").unlink(missing_ok=True)
+        return
+    others = sorted(imports - {file})
+    lines = [f"VERSION = {number}", *(f"import {other}" for other in others)]
+    lines += {"broken": ["def ("], "raises": ["1 / 0"]}.get(what, [])
+    values = ", ".join(["VERSION", *(f"{other}.VERSION" for other in others)])
+    desk.write(f"{file}.py", "\n".join(lines) + "\n" + ONE.format(name=file, value=f"[{values}]"))
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+@given(EDITS, st.sets(st.integers(0, 11)))
+def test_what_can_be_loaded_is_what_is_served(edits: list[Edit], looks: set[int]) -> None:
+    """However it came about: what a fresh start could load is what is served, as it is now, and
+    what it could not is refused."""
+    with TemporaryDirectory() as path:
+        desk = Desk(Path(path))
+        assert desk.names() == []
+        for number, (file, what, imports) in enumerate(edits):
+            edit(desk, number, file, what, imports)
+            if number in looks:
+                desk.folder.look()
+        desk.look()
+        fresh = Folder(desk.path, "dialog_fresh_")
+        assert desk.folder.refused.keys() == fresh.refused.keys()
+        assert desk.folder.scenarios.keys() >= fresh.scenarios.keys()
+        for name, function in fresh.scenarios.items():
+            assert desk.run(name) == function(None)  # type: ignore[arg-type]
+        for name in FILES:
+            for prefix in ("dialog_fresh_", "dialog_scenario_"):
+                sys.modules.pop(prefix + name, None)
 
 
 # --- Nothing is left -----------------------------------------------------------------------------

@@ -41,7 +41,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "dialing": FOUNDATION | PURE | {"ports"},
     "call": FOUNDATION | PURE | {"ports"},
     "scenarios": {""},
-    "trying": FOUNDATION | PURE | {"ports", "call", "testing"},
+    "trying": FOUNDATION | PURE | {"ports", "call", "config", "testing"},
     "testing": FOUNDATION | PURE | {"ports", "call", "trying"},
     "": {"call", "errors"},  # backend/__init__.py: the scenario author's vocabulary
     "config": {"errors"},

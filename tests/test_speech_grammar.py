@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from backend.speech.grammar import GENERAL, GRAMMARS, MAX_HINTED, DecoderPool, hinted
+from backend.speech.grammar import (
+    GENERAL,
+    GRAMMARS,
+    MAX_HINTED,
+    DecoderPool,
+    grammars_with,
+    hinted,
+)
 from backend.speech.text import HINTS_MODEL
 
 
@@ -37,3 +44,12 @@ def test_decoders_of_the_last_hints_are_kept_and_no_others() -> None:
         pool.take("unknown")
     assert pool.unusable(first) == ()
     assert pool.unusable(GENERAL) == ()
+
+
+def test_phrases_of_the_settings_are_in_the_general_grammar() -> None:
+    grammars, unusable = grammars_with(["Of course!", "yes", "xyzzyq wands"])
+    assert "of course" in grammars[GENERAL].phrases
+    assert set(GRAMMARS[GENERAL].phrases) < set(grammars[GENERAL].phrases)
+    assert grammars.keys() == GRAMMARS.keys()
+    assert unusable == ("xyzzyq wands",)
+    assert grammars_with([]) == (GRAMMARS, ())

@@ -124,7 +124,7 @@ UNCHANGED: dict[type, set[str]] = {
     Leg: {"status", "parked", "over", "reason", "cause", "channel", "speak", "hear", "hangup"}
     # between the real leg and Asterisk; nobody calls them here
     | {"await_answer", "await_channel", "come_back", "is_ending", "leave_for_bridge", "open"}
-    | {"refuse", "screen_out", "send_hangup", "serve"},
+    | {"refuse", "screen_out", "send_hangup", "serve", "judged", "await_verdict"},
     Conference: {"create"},
     OtherChannels: {"dial_string"},
     Dialogue: {"begin", "cancel_hear", "check_thread", "close", "on_dtmf", "prepare", "speak"}
@@ -206,14 +206,35 @@ def test_a_cough_is_no_answer() -> None:
     assert call.hear(LONG).text == "yes"
 
 
-def test_back_channel_words_pause_the_prompt_and_it_goes_on() -> None:
-    call = FakeCall(say("uh-huh", over_prompt=True), say("yes"), backchannel={"en": ["uh-huh"]})
+@pytest.mark.parametrize(
+    ("word", "lists"), [("uh-huh", None), ("okay", None), ("fine", {"en": ["fine"]})]
+)
+def test_back_channel_words_pause_the_prompt_and_it_goes_on(
+    word: str, lists: dict[str, list[str]] | None
+) -> None:
+    call = FakeCall(say(word, over_prompt=True), say("yes"), backchannel=lists)
     heard = call.hear(LONG, barge_in="words")
     assert heard.text == "yes"
     assert heard.prompt is not None
     assert heard.prompt.end is PlayEnd.COMPLETED
     prompt = call.talk[0]
     assert prompt.end_ms - prompt.start_ms > heard.prompt.end_ms, "it stood still meanwhile"
+
+
+def test_a_pause_for_words_that_do_not_come_is_short() -> None:
+    """Nothing is recognised: the prompt goes on by its time."""
+    call = FakeCall(
+        say("well and so on and on", over_prompt=True),
+        press("1"),
+        troubles=Troubles(recognition="away"),
+    )
+    heard = call.hear(LONG, barge_in="words", digits=Digits())
+    assert heard.digits == "1"
+    assert heard.prompt is not None
+    assert heard.prompt.end is PlayEnd.COMPLETED
+    prompt = call.talk[0]
+    stood_ms = prompt.end_ms - prompt.start_ms - heard.prompt.end_ms
+    assert 900 <= stood_ms <= 1300
 
 
 @pytest.mark.parametrize(
@@ -454,6 +475,17 @@ def test_a_hear_is_cancelled_at_a_moment() -> None:
     heard = call.hear("Well?")
     assert (heard.status, heard.reason) == (HearStatus.CANCELLED, "enough")
     assert call.now_s < 5
+
+
+def test_only_the_scenarios_thread_may_use_the_call() -> None:
+    call = FakeCall(do(lambda call: call.speak("Hello?")))
+    with pytest.raises(ScenarioError, match="callback"):
+        call.hear("Well?")
+
+
+def test_an_outbound_call_is_answered_already() -> None:
+    assert FakeCall(direction="outbound").answered
+    assert not FakeCall().answered
 
 
 # What is recorded

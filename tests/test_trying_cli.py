@@ -121,6 +121,38 @@ def test_what_the_caller_did_not_come_to_is_said(
     assert "not done over 2 say wait" in lines
 
 
+def test_whom_the_scenario_meets(capsys: pytest.CaptureFixture[str]) -> None:
+    meets = ["--dial", "79160000001=say yes; hangup", "--dial", "*=busy"]
+    code, lines = tried(capsys, "dial-for-me", "--press", "79160000001#", *meets)
+    assert code == 0
+    assert any("79160000001  yes" in line for line in lines)
+    assert any("bridges caller and 79160000001  (ended by other)" in line for line in lines)
+    _, lines = tried(capsys, "dial-for-me", "--press", "79160000002#", *meets)
+    assert any("dials 79160000002  (busy)" in line for line in lines)
+    _, lines = tried(capsys, "to-person", "--press", "0", "--config-value", "operator=100", *meets)
+    assert 'result   {"asked": "0", "transfer": "busy", "talk_s": 0.0}' in lines
+    people = ["--participant", "meeting/Anna=say hello", "--participant", "meeting/Boris="]
+    _, lines = tried(capsys, "conference-host", "--silence", "--silence", "--say", "stop", *people)
+    assert any("(to Boris) Hello! You are participant number 2." in line for line in lines)
+    assert any("Anna    hello" in line for line in lines)
+
+
+def test_settings_that_are_named_are_those_of_the_call(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    settings = tmp_path / "settings.toml"
+    settings.write_text(
+        'speech_language = "ru-RU"\n[scenario_config]\noperator = "7999"\n', encoding="utf-8"
+    )
+    code = cli.main(
+        ["--config", str(settings), "try", "to-person", "--press", "0", "--dial", "7999=busy"]
+    )
+    told = capsys.readouterr().out
+    assert code == 0
+    assert "dials 7999  (busy)" in told
+    assert "Все операторы заняты" in told
+
+
 def test_a_script_comes_from_a_file(
     capsys: pytest.CaptureFixture[str], file: str, tmp_path: Path
 ) -> None:
@@ -138,6 +170,12 @@ def test_a_script_comes_from_a_file(
         (["--over", "--then", "--say", "x"], "a step must stand between"),
         (["--script", "/nowhere"], "No such file"),
         (["--say"], "expected one argument"),
+        (["--variable", "x"], "--variable: 'x': expected NAME=VALUE"),
+        (["--dial", "100=sleepy"], "'sleepy': expected say"),
+        (["--participant", "Anna=say x"], "expected ROOM/NAME=STEPS"),
+        (["--lab", "--say", "да"], "the lab speaks English only"),
+        (["--lab", "--language", "ru-RU"], "--language: is the lab's own"),
+        (["--lab", "--dial", "7=say x"], "in the lab a number of 150"),
     ],
 )
 def test_wrong_usage_is_2(
@@ -165,7 +203,6 @@ def test_wrong_usage_is_2(
             [],
             "choose --scenario of again, confirm",
         ),
-        (SCENARIO, ["--variable", "x"], "expected NAME=VALUE"),
     ],
 )
 def test_what_cannot_be_tried_says_why(

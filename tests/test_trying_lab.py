@@ -50,7 +50,14 @@ def test_what_the_lab_cannot_do_is_refused() -> None:
     for number, plan in (("1", dialled()), ("1501", dialled(status="busy"))):
         with pytest.raises(BadRequest, match="150 and more digits"):
             LabCall(
-                Path("x.py"), "x", [], asterisk="16", variables={}, config={}, dials={number: plan}
+                Path("x.py"),
+                "x",
+                [],
+                asterisk="16",
+                variables={},
+                config={},
+                dials={number: plan},
+                conferences={},
             )
 
 

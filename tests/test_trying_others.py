@@ -20,6 +20,7 @@ from backend import (
 from backend.call.memory_store import MemoryStore
 from backend.dialing.policy import Rules
 from backend.errors import BadRequest
+from backend.media.screening import ScreenResult
 from backend.model import Reason, TaskState
 from backend.testing import (
     Dialled,
@@ -99,19 +100,37 @@ def test_a_hangup_while_it_rings_ends_the_leg_too() -> None:
     assert [leg.over for leg in call.legs] == [True]
 
 
-def test_what_is_heard_before_the_answer() -> None:
-    plans = {
-        ANNA: dialled(hears="switched_off"),
-        BORIS: dialled(hears="ringback", needless=False),
-    }
-    call = FakeCall(dials=plans)
-    off, rings = call.dial_screened(ANNA), call.dial_screened(BORIS)
-    assert off.status is LegStatus.SCREENED
-    assert off.screening is not None
-    assert off.screening.verdict is not None
-    assert (off.screening.verdict.what, off.screening.verdict.hang_up) == ("switched_off", True)
-    assert rings.parked
-    assert call.dial(ANNA).parked, "dial does not listen"
+@pytest.mark.parametrize(
+    ("plan", "status", "verdict"),
+    [
+        (dialled(hears="switched_off"), "screened", ("switched_off", "announcement", False, True)),
+        (dialled(), "parked", ("person", "answer", True, False)),
+        (dialled(hears="machine"), "parked", ("machine", "answer", True, False)),
+        (dialled(hears="fax"), "ended", ("fax", "answer", True, True)),
+        (dialled(status="busy"), "busy", ("busy", "signalling", False, False)),
+        (
+            dialled(status="invalid_number"),
+            "invalid_number",
+            ("no_such_number", "signalling", False, False),
+        ),
+    ],
+)
+def test_what_is_heard_of_a_leg(
+    plan: Dialled, status: str, verdict: tuple[str, str, bool, bool]
+) -> None:
+    call = FakeCall(dials={ANNA: plan})
+    leg = call.dial_screened(ANNA)
+    assert leg.status == status
+    assert leg.screening is not None
+    found = leg.screening
+    assert (found.result, found.reason, found.answered, found.hang_up) == verdict
+    assert call.dial(ANNA).screening is None, "dial does not listen"
+
+
+def test_who_answered_need_not_be_asked() -> None:
+    leg = FakeCall(dials={ANNA: dialled(hears="machine")}).dial_screened(ANNA, who_answered=False)
+    assert leg.screening is not None
+    assert (leg.screening.result, leg.parked) == ("answered", True)
 
 
 @pytest.mark.parametrize("number", ["", "12", "1a", "+7 916"])
@@ -189,9 +208,9 @@ def test_transfers() -> None:
 def test_plans_may_be_texts() -> None:
     assert parse_dialled("busy") == dialled(status="busy")
     assert parse_dialled("say yes; then 2 hangup") == dialled("say yes", "then 2 hangup")
-    assert parse_dialled("hears switched_off") == Dialled(hears="switched_off")
-    assert parse_dialled("hears ringback; no_answer").status == "no_answer"
-    for wrong in ("sleepy", "say", "busy; hangup"):
+    assert parse_dialled("hears switched_off") == Dialled(hears=ScreenResult.SWITCHED_OFF)
+    assert parse_dialled("hears switched_off; no_answer").status == "no_answer"
+    for wrong in ("sleepy", "say", "busy; hangup", "hears bells"):
         with pytest.raises(BadRequest):
             parse_dialled(wrong)
     with pytest.raises(BadRequest, match="status"):

@@ -170,6 +170,37 @@ def test_a_standard_client(sink: FrameSink, connect: Connect) -> None:
             client.recv(5)
 
 
+def test_a_channel_has_streams_with_keys_of_their_own(sink: FrameSink, connect: Connect) -> None:
+    """Three forks of one channel: by its name, and by two keys, of which one is not claimed yet."""
+    by_name, by_key, late = Recorder(), Recorder(), Recorder()
+    sink.claim(CHANNEL, by_name)
+    sink.claim("leg-1", by_key)
+    url = f"ws://127.0.0.1:{sink.port}"
+    paths = ("/stream/leg-1", "/", "/stream/tap.2", "/stream/no/key")
+    with contextlib.ExitStack() as open_:
+        clients = [
+            open_.enter_context(websocket_connect(url + path, subprotocols=[Subprotocol("echo")]))
+            for path in paths[:3]
+        ]
+        for n, client in enumerate(clients):
+            client.send(CHANNEL)
+            client.send(bytes([n, 0]) * 160)
+        assert [by_key.next(), by_key.next()] == [("open",), ("audio", b"\0\0" * 160)]
+        assert [by_name.next(), by_name.next()] == [("open",), ("audio", b"\1\0" * 160)]
+        sink.claim("tap.2", late)
+        assert [late.next(), late.next()] == [("open",), ("audio", b"\2\0" * 160)]
+        other = open_.enter_context(
+            websocket_connect(url + paths[3], subprotocols=[Subprotocol("echo")])
+        )
+        other.send(CHANNEL)
+        assert by_name.next() == ("open",), (
+            "no key: it is known by its name, and replaces the other"
+        )
+        sink.release("leg-1")
+        with pytest.raises(Exception, match="the call has ended"):
+            clients[0].recv(5)
+
+
 def test_frames_before_the_call_are_kept_in_order(sink: FrameSink, connect: Connect) -> None:
     module = connect()
     sent = [n.to_bytes(2, "little") * 160 for n in range(20)]

@@ -7,16 +7,22 @@ import sys
 import threading
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from backend.agi_server import AgiServer, ThreadedAgi, listen, request_of
 from backend.ami_listener import AmiConnection
 from backend.ami_watch import EventWatch
-from backend.app.home import Heartbeat, Home, Records, ami_account, open_shelf, watch_routes
+from backend.app.home import (
+    Heartbeat,
+    Home,
+    Records,
+    ami_account,
+    open_shelf,
+    read_backchannel,
+    watch_routes,
+)
+from backend.app.screening import open_judges
 from backend.app.speech import open_speech
-from backend.call import backchannel
-from backend.call.backchannel import BackchannelBook
 from backend.call.call import CallConfig
 from backend.call.legs import LegDesk
 from backend.call.others import LegServices
@@ -25,7 +31,7 @@ from backend.call.shared import Shared
 from backend.call.shelf import Names, Shelf
 from backend.config import Settings
 from backend.dialing.policy import Rules
-from backend.errors import BadRequest, ConfigError
+from backend.errors import ConfigError
 from backend.speech.cache import PromptCache
 from backend.speech.prompts import SoundBook
 from backend.storage.deadline import keep_deadlines
@@ -33,6 +39,7 @@ from backend.storage.engine import make_engine
 from backend.storage.routes import RouteBook
 from backend.storage.store import KeyValues
 from backend.storage.tasks import CallTasks
+from backend.storage.turns import Turns
 from backend.storage.upkeep import Instance, Instances
 from backend.supervisor import Ready
 from backend.ws_frames import FrameSink
@@ -45,7 +52,7 @@ log = logging.getLogger(__name__)
 DRAIN_S = 5.0  # for calls in progress when the backend stops; then their AGI connection is cut
 SYNTHESIS_S = 10.0  # for each part of a prompt that is not in the cache
 SWITCH_S = 0.0005
-POOL_WAIT_S = 2.0  # of a call, for a connection: within its few seconds
+CONNECTIONS = 10  # to PostgreSQL, for what calls ask
 MAX_TOLD = 20  # refused files in a heartbeat
 
 
@@ -79,7 +86,8 @@ def run_voice(stop: threading.Event, ready: Ready, spec: VoiceSpec) -> None:
         rooms.callback(ami.stop)
         routes = watch_routes(settings, engine, rooms)
         shelf = _watch_scenarios(settings, rooms)
-        legs = LegServices(_open_desk(settings, spec.number, rooms), watch, Rules.of(settings))
+        leg_server, desk = _open_desk(settings, spec.number, rooms)
+        legs = LegServices(desk, watch, Rules.of(settings), open_judges(settings))
         services = _services(spec, stop, ami, sink, records, routes, shelf, legs, rooms)
         server = _open_agi(settings, services, rooms)
         ready({"agi_port": server.port, "ws_port": sink.port})
@@ -89,7 +97,8 @@ def run_voice(stop: threading.Event, ready: Ready, spec: VoiceSpec) -> None:
             server.cut_older(settings.max_call_s)
             return {
                 "calls": server.calls,
-                "legs": legs.desk.legs,
+                "legs": desk.legs,
+                "leg_sessions": leg_server.calls,
                 "streams": sink.streams,
                 "audio_messages": sink.counters.messages,
                 "streams_refused": sink.counters.refused,
@@ -145,7 +154,7 @@ def _open_agi(settings: Settings, services: Services, rooms: ExitStack) -> AgiSe
     return server
 
 
-def _open_desk(settings: Settings, number: int, rooms: ExitStack) -> LegDesk:
+def _open_desk(settings: Settings, number: int, rooms: ExitStack) -> tuple[AgiServer, LegDesk]:
     """Where this worker's legs come to: a port of its own, since the calls' is shared by all."""
     port = settings.legs_port + number if settings.legs_port else 0
     desk = LegDesk()
@@ -158,8 +167,9 @@ def _open_desk(settings: Settings, number: int, rooms: ExitStack) -> LegDesk:
     )
     server.start()
     rooms.callback(server.drain, 1.0)
-    desk.address = f"{settings.ws_public_host or settings.agi_host}:{server.port}"
-    return desk
+    host = settings.ws_public_host or settings.agi_host
+    desk.address = f"[{host}]:{server.port}" if ":" in host else f"{host}:{server.port}"
+    return server, desk
 
 
 def _services(
@@ -211,24 +221,16 @@ def _services(
     )
 
 
-def read_backchannel(file: Path | None) -> BackchannelBook:
-    """The words that stop no prompt. Raises ConfigError."""
-    file = file or Path(backchannel.__file__).with_suffix(".toml")
-    try:
-        return backchannel.parse(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"backchannel_file {file}: {error}") from None
-    except BadRequest as error:
-        raise ConfigError(f"backchannel_file {file}: {error.why}") from None
-
-
 def _shared(spec: VoiceSpec, shelf: Shelf, routes: RouteBook, rooms: ExitStack) -> Shared:
     """What calls have beside the line. Connections of their own: no call waits for a drainer."""
-    engine = make_engine(spec.home.dsn, name=f"{spec.name} calls", pool_wait_s=POOL_WAIT_S)
+    engine = make_engine(spec.home.dsn, name=f"{spec.name} calls", pool=CONNECTIONS)
     rooms.callback(engine.dispose)
+    turns = Turns(CONNECTIONS)
     settings = spec.home.settings
     rules = Rules.of(settings, Names(shelf), lambda n: routes.scenario_for(n, "outbound"))
-    return Shared(KeyValues(engine), settings.scenario_config, rules, CallTasks(engine))
+    return Shared(
+        KeyValues(engine, turns), settings.scenario_config, rules, CallTasks(engine, turns)
+    )
 
 
 def _prompts(settings: Settings, synthesizer: SpeechKitSynthesizer, rooms: ExitStack) -> SoundBook:

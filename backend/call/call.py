@@ -406,12 +406,15 @@ class Call:
         timeout_s: float = 45.0,
         caller_id: str | None = None,
         trunk: str = "default",
+        who_answered: bool = True,
     ) -> Leg:
         """As ``dial``, and listen before the answer: to tones, and to the carrier's announcement
         by its words. Where an answer is not needed any more the leg is hung up at once, before it
-        could be paid for: ``leg.status`` is ``screened``, ``leg.screening.verdict`` what was heard.
+        could be paid for: ``leg.status`` is then ``screened``. ``leg.screening`` is the verdict.
+        ``who_answered``: after the answer wait until it is told whether it is a person or a
+        machine, some seconds at most; a fax is hung up.
         """
-        return self._far().dial_screened(number, timeout_s, caller_id, trunk)
+        return self._far().dial_screened(number, timeout_s, caller_id, trunk, who_answered)
 
     def bridge(self, leg: Leg, *, keep_after: bool = False) -> BridgeEnd:
         """Connect the caller with a parked leg until one of them hangs up; says who. Then the

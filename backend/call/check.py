@@ -12,7 +12,7 @@ MAX_LANGUAGES = 10
 MAX_HINTS = 100
 MAX_HINT_CHARS = 100
 
-_TAG = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*|auto")
+_TAG = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*")
 
 
 def one_of(name: str, value: object, known: Sequence[str]) -> None:
@@ -46,13 +46,13 @@ def language(value: str | None, default: str) -> str:
 
 
 def languages(value: str | Sequence[str] | None) -> tuple[str, ...]:
-    """Several, or one; none: empty."""
+    """Several, or one; none: empty. "auto" is whatever the service finds."""
     if value is None:
         return ()
     tags = (value,) if isinstance(value, str) else tuple(value)
     if not 1 <= len(tags) <= MAX_LANGUAGES:
         raise BadRequest("language", f"{value!r}: expected 1 to {MAX_LANGUAGES} tags")
-    return tuple(language(tag, "") for tag in tags)
+    return tuple(tag if tag == "auto" else language(tag, "") for tag in tags)
 
 
 def hints(value: Sequence[str]) -> tuple[str, ...]:

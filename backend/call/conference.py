@@ -326,7 +326,8 @@ class Conference:
     def _check_ears(self) -> None:
         for key, (one, tap) in list(self._taps.items()):
             if (failure := tap.ear.failure) is not None:
-                self._taps.pop(key)[1].stop()  # the next hear begins anew
+                self._taps.pop(key)[1].stop()
+                self._refreshed = -1  # the next hear begins anew
                 raise RecognitionUnavailable(f"of {one.channel}: {failure}")
 
     # Speaking

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from time import monotonic
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
 from backend.call import check
 from backend.call.attention import Attention
@@ -20,7 +20,8 @@ from backend.call.listening import Listening, ResultCallback
 from backend.call.playback import Played, PlayEnd
 from backend.call.prompt import Interruptible, Prompt, Prompts, Sound, Text, parts_of, transcript_of
 from backend.call.speaker import Speaker
-from backend.call.turn import BargeIn, Heard, HearStatus, Sight, Turn, TurnRules
+from backend.call.turn import BargeIn, Heard, HearStatus, Turn, TurnRules
+from backend.call.turn_wait import HANGUP_POLL_S, Agi, TurnWait
 from backend.errors import (
     BadRequest,
     CommandRefused,
@@ -33,20 +34,10 @@ from backend.errors import (
 from backend.model import Utterance
 from backend.ports import Prompts as PromptSounds
 from backend.ports import PromptSound, RecognitionOptions
-from backend.protocol.agi import Reply
 
 log = logging.getLogger(__name__)
 
-HANGUP_POLL_S = 0.2  # Asterisk tells of a hangup on the AGI connection; nobody reads it meanwhile
 CALLBACKS_S = 2.0  # for those that run when the call ends
-CONTROL_FRAME = 1000  # what WAIT FOR DIGIT returns for a stray one
-
-
-class Agi(Protocol):
-    """The AGI session as a talk needs it: agi_server.ThreadedAgi."""
-
-    def command(self, command: str, *args: object, timeout_s: float) -> Reply: ...
-    def poll_hangup(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +82,7 @@ class Dialogue:
         self._speaker = speaker
         self._ear = ear
         self._keys = keys
+        self._wait = TurnWait(agi, speaker, ear, keys, config.command_s, clock)
         self._prompts = prompts
         self._on_spoken = on_spoken
         self._ends_at = self._clock() + config.max_call_s
@@ -105,8 +97,8 @@ class Dialogue:
 
     def close(self) -> None:
         """The talk is over: listening ends, callbacks that are due run, for a moment."""
-        if self._listening is not None:
-            self._listening[0].stop("the call is over")
+        if (listening := self._listening) is not None:
+            listening[0].stop("the call is over")
         self._keys.on_every(None)
         self._callbacks.close(CALLBACKS_S)
 
@@ -211,7 +203,7 @@ class Dialogue:
         if isinstance(part, Sound):
             return self._prompts.sound(part.name)
         if isinstance(part, Text):
-            return self._prompts.text(part.text, part.language)
+            return self._prompts.text(part.text, check.language(part.language, language))
         return self._prompts.text(part, language)
 
     def _attention(self, barge: Barge, since_ms: int) -> Attention:
@@ -251,11 +243,11 @@ class Dialogue:
         if digits is None and self._ear.failure is not None:
             raise RecognitionUnavailable(self._ear.failure)
         try:
-            return self._take_turn(rules, barge, parts, options.languages[0])[1]
+            return self._take_turn(rules, barge, parts, self._spoken(options))[1]
         finally:
             self._ear.end_silence(None)
-            if self._listening is not None:
-                self._ear.listen(self._listening[1])
+            if (listening := self._listening) is not None:
+                self._ear.listen(listening[1])
 
     def read_digits(
         self, digits: Digits, *, timeout_s: float = 10.0, prompt: Prompts | None = None
@@ -285,11 +277,13 @@ class Dialogue:
         with self._under_way(barge, since_ms) as under_way:
             played: Played | None = None
             with under_way.attention as attention:
-                self._take_keys(turn)  # typed ahead
+                self._wait.take_keys(turn)  # typed ahead
                 if parts is not None and not turn.begun:
                     played = self._play(parts, language, attention, keys=turn.wants_keys)
             turn.prompt_over(played, self._clock())
-            heard = self._await(turn, under_way, since_ms, attention.ignored)
+            heard = self._wait.until_over(
+                turn, lambda: under_way.reason, since_ms, attention.ignored
+            )
         if turn.digits_status is DigitsStatus.COMPLETE:
             assert rules.digits is not None
             self._keys.needless(rules.digits)
@@ -310,49 +304,6 @@ class Dialogue:
         finally:
             self._turn = None
             self._keys.unwatch(on_key)
-
-    def _await(
-        self, turn: Turn, under_way: _TurnUnderWay, since_ms: int, ignored: Sequence[Utterance]
-    ) -> Heard:
-        while True:
-            seen = self._ear.changes  # before looking: what comes meanwhile ends the wait
-            self._agi.poll_hangup()
-            speaking, owed_s = self._ear.pending()
-            sight = Sight(speaking, owed_s, self._ear.failure, self._ear.connected)
-            self._take_words(turn, since_ms, ignored)
-            self._take_keys(turn)
-            if under_way.reason is not None:
-                turn.cancel(under_way.reason)
-            now_s = self._clock()
-            if (heard := turn.look(sight, now_s)) is not None:
-                return heard
-            if turn.cut_due(sight, now_s):
-                self._ear.end_utterance()
-            self._wait_for_news(seen, turn, turn.wait_s(now_s, HANGUP_POLL_S))
-
-    def _take_words(self, turn: Turn, since_ms: int, ignored: Sequence[Utterance]) -> None:
-        """The next utterance, if it came before the next key."""
-        while turn.wants_speech and (utterance := self._ear.take(since_ms)) is not None:
-            if any(utterance is other for other in ignored):
-                continue
-            key = self._keys.next if turn.wants_keys else None
-            if key is not None and key.at_ms is not None and key.at_ms < utterance.end_ms:
-                self._take_keys(turn)
-            turn.said(utterance)
-            return
-
-    def _take_keys(self, turn: Turn) -> None:
-        while turn.wants_keys and (key := self._keys.take()) is not None:
-            turn.key(key.key, key.pressed_s)
-
-    def _wait_for_news(self, seen: int, turn: Turn, wait_s: float) -> None:
-        if not turn.wants_keys or self._speaker.tells_keys:
-            self._ear.wait(seen, wait_s)
-            return
-        wait_ms = max(round(wait_s * 1000), 1)
-        reply = self._agi.command("WAIT FOR DIGIT", wait_ms, timeout_s=self._config.command_s)
-        if reply.result.isdigit() and 0 < int(reply.result) < CONTROL_FRAME:
-            self._keys.press(chr(int(reply.result)))
 
     # Listening
 
@@ -396,7 +347,8 @@ class Dialogue:
         end_silence_s: float | None,
     ) -> RecognitionOptions:
         """Raises BadRequest. Where nothing is asked for they are the listening's, or the call's."""
-        base = self._options if self._listening is None else self._listening[1]
+        listening = self._listening  # any thread may stop it
+        base = self._options if listening is None else listening[1]
         options = replace(
             base,
             languages=check.languages(language) or base.languages,
@@ -408,6 +360,10 @@ class Dialogue:
                 options = replace(options, max_pause_ms=round(end_silence_s * 1000))
         return options
 
+    def _spoken(self, options: RecognitionOptions) -> str:
+        """The language that we speak in a turn that hears these."""
+        return next((tag for tag in options.languages if tag != "auto"), self._config.language)
+
     # Keys
 
     def on_dtmf(self, callback: Callable[[str], object] | None) -> None:
@@ -417,6 +373,9 @@ class Dialogue:
         if not self._speaker.tells_keys:
             raise CommandRefused("keys are not told: the fork is of an older module, or has no j")
         self._keys.on_every(lambda key: self._callbacks.call(callback, key.key))
+
+
+__all__ = ["Agi", "Dialogue", "TalkConfig"]
 
 
 class _TurnUnderWay:

@@ -23,16 +23,17 @@ from backend.call.call import NO_RESULT_APP, Call, CallInfo
 from backend.call.line import Line, open_line
 from backend.call.playback import Played
 from backend.call.prompt import Prompts
+from backend.call.screening import Screener, Tee, Verdict
 from backend.call.streams import keyed_url
 from backend.call.turn import Heard
 from backend.dialing.outcomes import unanswered
 from backend.errors import AsteriskUnavailable, BadRequest, CommandTimeout, Hangup
+from backend.media.screening import Stage
 from backend.model import Reason, Utterance
 from backend.protocol.agi import Reply
 
 if TYPE_CHECKING:
     from backend.call.runner import Services
-    from backend.call.screening import Screening
 
 log = logging.getLogger(__name__)
 
@@ -138,7 +139,7 @@ class Leg:
         self.id = f"leg-{id_}"
         self.number = number
         self.agi = LegAgi()
-        self.screening: Screening | None = None  # of dial_screened
+        self.screener: Screener | None = None  # of dial_screened
         self._uuid = id_
         self._owner = owner
         self._services = services
@@ -191,6 +192,11 @@ class Leg:
     def channel(self) -> str:
         """Asterisk's name of the channel; empty until there is one."""
         return self._channel
+
+    @property
+    def screening(self) -> Verdict | None:
+        """After ``dial_screened``: what became of it, and what said so; None: nothing did."""
+        return self.screener.verdict if self.screener is not None else None
 
     def speak(self, prompt: Prompts, **options: Any) -> Played:
         """As ``Call.speak``. Raises Hangup when the leg is over, BadRequest while it is bridged."""
@@ -248,7 +254,7 @@ class Leg:
     def _settle_unanswered(self) -> None:
         if self._first_word_at is None:  # Asterisk has said nothing at all
             self.refuse(Reason.NO_ANSWER, dialled=True)
-        elif self.screening is not None and self.screening.wants_hangup:
+        elif self.screener is not None and self.screener.wants_hangup:
             self._finish(LegStatus.SCREENED)
         elif self._response == "Success":
             self._finish(LegStatus.ENDED)  # answered, and gone before AGI began
@@ -286,6 +292,27 @@ class Leg:
         """What was heard before the answer makes it needless. Answered meanwhile: it is kept."""
         if self._status is LegStatus.DIALING:
             self.end(LegStatus.SCREENED, 16)
+
+    def judged(self, verdict: Verdict) -> None:
+        """The screener's verdict is there. Any thread, must not block: ``end`` waits for it."""
+        if verdict.hang_up and (verdict.answered or self._status is LegStatus.DIALING):
+            self.send_hangup()
+        with self._cond:
+            self._cond.notify_all()
+
+    def await_verdict(self, look: Callable[[], None]) -> None:
+        """Answered: until it is known who it is, as long as the judge takes for it."""
+        screener = self.screener
+        if screener is None:
+            return
+        screener.signalled(Stage.ANSWERED)
+        while screener.judging and self.parked:
+            look()
+            with self._cond:
+                if screener.judging and self.parked:
+                    self._cond.wait(POLL_S)
+        if screener.verdict is not None and screener.verdict.hang_up:
+            self.end(LegStatus.ENDED, 16)
 
     @property
     def is_ending(self) -> bool:
@@ -328,8 +355,9 @@ class Leg:
             line = self._line = open_line(
                 self.agi, info, self._services, on_said=self._said, on_recorded=self._recorded
             )
-            self._services.streams.claim(self.id, line.fork)
-        if self.screening is None or not self.screening.forked:  # else it is there since then
+            own = line.fork if self.screener is None else Tee(self.screener, line.fork)
+            self._services.streams.claim(self.id, own)
+        if self.screener is None or not self.screener.forked:  # else it is there since then
             self._fork(line)
 
     def _fork(self, line: Line) -> None:
@@ -414,6 +442,8 @@ class Leg:
                 self._hung = True
                 self._first_word_at = self._first_word_at or monotonic()
             self._cond.notify_all()
+        if self.screener is not None and event.get("ChannelStateDesc") == "Ringing":
+            self.screener.signalled(Stage.RINGING)
 
     def await_channel(self) -> str:
         """The channel that is being dialled, which Asterisk makes a moment after it was asked to;
@@ -441,7 +471,7 @@ class Leg:
         with self._line_lock:
             self._closed = True
             line = self._line
-        if line is not None or self.screening is not None:
+        if line is not None or self.screener is not None:
             self._services.streams.release(self.id)
         if line is not None:
             line.dialogue.close()

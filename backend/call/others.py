@@ -16,9 +16,9 @@ from uuid import uuid4
 from backend.call.bridge import BridgeEnd, Bridging, TransferEnd, Transferring
 from backend.call.conference import Conference
 from backend.call.legs import ANSWER_GRACE_S, Leg, LegDesk
-from backend.call.screening import Judge, Screening
+from backend.call.screening import Judge, Screener, Wishes
 from backend.dialing.policy import Rules, admit
-from backend.errors import AsteriskError, AsteriskUnavailable, BadRequest
+from backend.errors import AsteriskError, AsteriskUnavailable, BadRequest, Hangup
 from backend.model import Reason, TaskRequest
 from backend.ports import ChannelEvents
 
@@ -41,7 +41,7 @@ class LegServices:
     desk: LegDesk
     events: ChannelEvents
     rules: Rules
-    judge: Callable[[str], Judge] | None = None  # a new one for a language (BCP 47)
+    judge: Callable[[Wishes], Judge] | None = None  # a new one for each leg
 
 
 class OtherChannels:
@@ -71,34 +71,48 @@ class OtherChannels:
         self._agi.poll_hangup()
         leg = Leg(uuid4(), number, self._info, self._services)
         self._legs.append(leg)
-        screening = leg.screening = Screening(judge) if judge is not None else None
+        screener = leg.screener = Screener(judge) if judge is not None else None
         try:
             self._originate(leg, request)
-            if screening is not None and not leg.over:
-                screening.begin(leg, self._services, self._info.language)
+            if screener is not None and not leg.over:
+                screener.begin(leg, self._services, self._info.language)
             leg.await_answer(monotonic() + timeout_s + ANSWER_GRACE_S, self._look(leg))
             if leg.parked:
-                leg.open()
+                self._open(leg)
         except BaseException:
             leg.hangup()
             raise
         finally:
-            if screening is not None:
-                screening.end()
+            if screener is not None and leg.over:
+                screener.ended(leg.reason or Reason.OTHER, leg.cause)
+            elif screener is not None:
+                screener.close()
         return leg
 
     def dial_screened(
-        self, number: str, timeout_s: float, caller_id: str | None, trunk: str
+        self, number: str, timeout_s: float, caller_id: str | None, trunk: str, who_answered: bool
     ) -> Leg:
         """See ``Call.dial_screened``."""
         make = self._services.legs.judge
-        judge = make(self._info.language) if make is not None else None
+        if make is None:
+            raise BadRequest("dial_screened", "this backend has nothing to judge a leg by")
+        wishes = Wishes(self._info.language, round(timeout_s * 1000), who_answered)
+        judge = make(wishes)
         return self.dial(number, timeout_s, caller_id, trunk, judge)
+
+    def _open(self, leg: Leg) -> None:
+        """It was answered. That it has gone meanwhile is its end, not the call's."""
+        try:
+            leg.open()
+        except Hangup:
+            leg.hangup()
+        else:
+            leg.await_verdict(self._agi.poll_hangup)
 
     def _look(self, leg: Leg) -> Callable[[], None]:
         def look() -> None:
             self._agi.poll_hangup()
-            if leg.screening is not None and leg.screening.wants_hangup:
+            if leg.screener is not None and leg.screener.wants_hangup:
                 leg.screen_out()
 
         return look

@@ -1,5 +1,5 @@
 """What is heard of a leg before its answer, judged while it is heard, so that no answer is paid for
-that is not needed.
+that is not needed; and, after the answer, who it is that has answered.
 
 A fork is started by AMI on the channel that is being dialled: it hears early media from its first
 frame (tried on 16.28 and 22.10), and is the leg's own fork after the answer. What it hears goes to
@@ -13,15 +13,17 @@ import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from time import monotonic
 from typing import TYPE_CHECKING, Protocol
 
 from backend.call.line import open_gate
 from backend.call.streaming import Link
-from backend.call.streams import keyed_url
+from backend.call.streams import StreamListener, keyed_url
 from backend.errors import AsteriskError
 from backend.media.gate import Audio, EndOfUtterance, Silence
+from backend.media.screening import Stage
+from backend.model import Reason
 from backend.ports import (
-    RATE_HZ,
     Hypothesis,
     RecognitionEvent,
     RecognitionFailed,
@@ -36,68 +38,84 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-BYTES_PER_MS = RATE_HZ // 1000 * 2
 
+class Verdict(Protocol):
+    """``result``, ``reason``: words of closed lists. ``answered``: the call had been answered.
+    ``hang_up``: nothing more is to be had of it."""
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What it is that was heard: a word from the judge's closed list. ``hang_up``: the answer is
-    not needed. ``text``: the words it was known by, if by words. ``at_ms`` of the early media."""
-
-    what: str
-    hang_up: bool
-    at_ms: int
-    text: str = ""
+    @property
+    def result(self) -> str: ...
+    @property
+    def reason(self) -> str: ...
+    @property
+    def at_ms(self) -> int: ...
+    @property
+    def answered(self) -> bool: ...
+    @property
+    def hang_up(self) -> bool: ...
 
 
 class Judge(Protocol):
-    """Judges one leg. Called under one lock, by one thread at a time; must not block. Each method
-    returns a verdict as soon as one is certain; of several the last counts."""
+    """Judges one leg. Used under one lock, must not block; ``at_ms`` counts from dialling. What
+    brings the verdict returns it, once."""
 
-    def feed(self, pcm: bytes) -> Verdict | None:
-        """Audio, RATE_HZ slin16 mono, any length."""
+    def feed(self, pcm: bytes, at_ms: int) -> Verdict | None:
+        """Audio of the called side, RATE_HZ slin16 mono, any length, that ended at ``at_ms``."""
 
-    def heard(self, text: str, *, final: bool, at_ms: int) -> Verdict | None:
+    def signalled(self, stage: Stage, at_ms: int) -> Verdict | None:
+        """What the network says."""
+
+    def ended(self, reason: Reason, at_ms: int, cause: int | None = None) -> Verdict | None:
+        """The call is over, without us."""
+
+    def recognised(self, text: str, at_ms: int, *, final: bool) -> Verdict | None:
         """The recogniser's text of the utterance that goes on, or has ended."""
 
     def tick(self, at_ms: int) -> Verdict | None:
         """Time goes by, several times a second."""
 
 
-class Screening:
-    """One leg's screening. Implements streams.StreamListener until the answer."""
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What a judge is made for. ``who_answered``: after the answer tell a person from a machine."""
+
+    language: str  # BCP 47
+    timeout_ms: int
+    who_answered: bool
+
+
+class Screener:
+    """One leg's screening. Implements streams.StreamListener; after the answer behind a Tee."""
 
     def __init__(self, judge: Judge) -> None:
         self.forked = False  # its fork was started, and is the leg's after the answer
         self._judge = judge
+        self._began = monotonic()
         self._lock = threading.Lock()  # guards all below; held while the judge thinks
         self._verdict: Verdict | None = None
-        self._texts: list[str] = []
-        self._bytes = 0
         self._over = False
+        self._heard = False  # early media has come
         self._stream: RecognitionStream | None = None
         self._recognise: Callable[[], RecognitionStream] | None = None
-        self._hang_up: Callable[[], None] | None = None
-
-    # For the author
+        self._on_verdict: Callable[[Verdict], None] = lambda _: None
+        self._leg_id = "leg"
 
     @property
     def verdict(self) -> Verdict | None:
-        """What it was; None: nothing that is in the lists."""
+        """What it was; None: not known yet, or nothing that is in the lists."""
         return self._verdict
 
     @property
-    def text(self) -> str:
-        """All that was said before the answer, as recognised."""
-        with self._lock:
-            return " ".join(self._texts)
+    def wants_hangup(self) -> bool:
+        """Whether no answer is needed."""
+        return self._verdict is not None and self._verdict.hang_up and not self._verdict.answered
 
     @property
-    def heard_ms(self) -> int:
-        """So much early media came."""
-        return self._bytes // BYTES_PER_MS
+    def judging(self) -> bool:
+        """Whether a verdict may still come."""
+        return self._verdict is None and not self._over
 
-    # For the call: the scenario's thread
+    # The scenario's thread
 
     def begin(self, leg: Leg, services: Services, language: str) -> None:
         """Asterisk was asked to dial: fork the channel as soon as it is there. Never raises for
@@ -105,38 +123,40 @@ class Screening:
         self._gate = open_gate(services)
         options = RecognitionOptions(languages=(language,))
         self._recognise = lambda: services.recognizer.open(options, self._recognised)
-        self._hang_up = leg.send_hangup
+        self._on_verdict = leg.judged
         self._leg_id = leg.id
         if not leg.await_channel():
             return
         services.streams.claim(leg.id, self)
-        url = keyed_url(services.fork_url, leg.id)
-        request: dict[str, str | list[str]] = {
+        headers: dict[str, str | list[str]] = {
             "Channel": leg.id,
-            "WsServer": url,
+            "WsServer": keyed_url(services.fork_url, leg.id),
             "Options": "D(read)j",
         }
         try:
-            reply = services.ami.action("AudioFork", request)
+            reply = services.ami.action("AudioFork", headers)
+            self.forked, why = reply.success, reply.message
         except AsteriskError as error:
-            log.warning("%s: not heard before its answer: %s", leg.id, error)
-        else:
-            self.forked = reply.success
-            if not reply.success:
-                log.log(
-                    logging.DEBUG if leg.is_ending else logging.WARNING,
-                    "%s: not heard before its answer: %s",
-                    leg.id,
-                    reply.message,
-                )
+            why = str(error)
+        if not self.forked and not leg.is_ending:
+            log.warning("%s: not heard before its answer: %s", leg.id, why)
 
-    @property
-    def wants_hangup(self) -> bool:
-        """Whether the verdict is that no answer is needed."""
-        return self._verdict is not None and self._verdict.hang_up
+    def signalled(self, stage: Stage) -> None:
+        """How far the call is. Any thread."""
+        with self._lock:
+            self._heard = self._heard or stage is Stage.ANSWERED  # what comes now is no early media
+            if not self._over:
+                self._judged(self._judge.signalled(stage, self._now_ms()))
 
-    def end(self) -> None:
-        """It was answered, or is over: nothing more is judged."""
+    def ended(self, reason: Reason, cause: int | None) -> None:
+        """The leg is over."""
+        with self._lock:
+            if not self._over:
+                self._judged(self._judge.ended(reason, self._now_ms(), cause))
+        self.close()
+
+    def close(self) -> None:
+        """Nothing more is judged."""
         with self._lock:
             self._over = True
             stream, self._stream = self._stream, None
@@ -151,25 +171,27 @@ class Screening:
     def on_close(self, reason: str) -> None:
         """It has gone with its channel, or with its connection."""
 
+    def on_message(self, message: fork.FromModule) -> None:
+        """Nothing: keys before an answer mean nothing."""
+
     def on_audio(self, pcm: bytes) -> None:
         with self._lock:
-            if self._over:
+            if not self.judging:
                 return
-            self._bytes += len(pcm)
-            self._judged(self._judge.feed(pcm))
+            if not self._heard:
+                self._heard = True
+                self._judged(self._judge.signalled(Stage.EARLY_MEDIA, self._now_ms()))
+            self._judged(self._judge.feed(pcm, self._now_ms()))
             if self._stream is None and self._recognise is not None:
                 self._stream = self._recognise()
             stream = self._stream
         if stream is not None:
             self._feed(stream, pcm)
 
-    def on_message(self, message: fork.FromModule) -> None:
-        """Nothing: keys before an answer mean nothing."""
-
     def on_tick(self) -> None:
         with self._lock:
-            if not self._over and self._bytes:
-                self._judged(self._judge.tick(self.heard_ms))
+            if self.judging:
+                self._judged(self._judge.tick(self._now_ms()))
 
     def _feed(self, stream: RecognitionStream, pcm: bytes) -> None:
         for action in self._gate.push(pcm):
@@ -180,16 +202,6 @@ class Screening:
             elif isinstance(action, EndOfUtterance):
                 stream.end_utterance()
 
-    def _judged(self, verdict: Verdict | None) -> None:
-        """With the lock."""
-        if verdict is None:
-            return
-        self._verdict = verdict
-        log.info("%s: before the answer: %s %s", self._leg_id, verdict.what, verdict.text)
-        if verdict.hang_up and self._hang_up is not None:
-            self._hang_up()
-            self._hang_up = None
-
     # The recogniser's thread
 
     def _recognised(self, event: RecognitionEvent) -> None:
@@ -198,8 +210,43 @@ class Screening:
         if not isinstance(event, Hypothesis):
             return
         with self._lock:
-            if event.final and event.text.strip():
-                self._texts.append(event.text.strip())
-            if not self._over:
-                at_ms = self.heard_ms
-                self._judged(self._judge.heard(event.text, final=event.final, at_ms=at_ms))
+            if self.judging:
+                now_ms = self._now_ms()
+                self._judged(self._judge.recognised(event.text, now_ms, final=event.final))
+
+    # With the lock
+
+    def _now_ms(self) -> int:
+        return round((monotonic() - self._began) * 1000)
+
+    def _judged(self, verdict: Verdict | None) -> None:
+        if verdict is None or self._verdict is not None:
+            return
+        self._verdict = verdict
+        log.info("%s: %s, by %s", self._leg_id, verdict.result, verdict.reason)
+        self._on_verdict(verdict)
+
+
+class Tee:
+    """A stream for two: the screener, while it judges who has answered, and the leg's fork."""
+
+    def __init__(self, screener: Screener, own: StreamListener) -> None:
+        self._screener = screener
+        self._own = own
+
+    def on_open(self, link: Link) -> None:
+        self._own.on_open(link)
+
+    def on_audio(self, pcm: bytes) -> None:
+        self._screener.on_audio(pcm)
+        self._own.on_audio(pcm)
+
+    def on_message(self, message: fork.FromModule) -> None:
+        self._own.on_message(message)
+
+    def on_tick(self) -> None:
+        self._screener.on_tick()
+        self._own.on_tick()
+
+    def on_close(self, reason: str) -> None:
+        self._own.on_close(reason)

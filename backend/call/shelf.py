@@ -18,6 +18,7 @@ from backend.call.scenario import ScenarioFunction
 from backend.errors import ScenarioError
 
 log = logging.getLogger(__name__)
+log.addHandler(logging.NullHandler())  # a command that sets up no logging says it in its own way
 
 # Editors save in steps: empty it, write it; or move it away, write another. So what is there, or
 # not there, counts when two looks saw the same.

@@ -42,6 +42,7 @@ class Speaker:
         self._playing = False
         self._stopped = False
         self._paused = False
+        self._held = False  # a pause was sent since the last file began
 
     def play(
         self,
@@ -88,7 +89,7 @@ class Speaker:
         with self._cond:
             if not self._playing or self._stopped:
                 return False
-            self._paused = True
+            self._paused = self._held = True
         return self._stream.pause() or self._files.stop()
 
     def resume(self) -> None:
@@ -168,12 +169,16 @@ class Speaker:
         """A pause stops it, and it is played again from there."""
         while True:
             self._wait_paused(playing)
-            if self._stopped:
-                return Played(PlayEnd.INTERRUPTED, from_ms)
+            with self._cond:
+                if self._stopped:
+                    return Played(PlayEnd.INTERRUPTED, from_ms)
+                self._held = False
             played = self._files.play(
                 name, timeout_s=playing.left_s(), from_ms=from_ms, on_key=playing.on_key
             )
-            if played.end is not PlayEnd.INTERRUPTED or played.by is not None or self._stopped:
+            if played.end is not PlayEnd.INTERRUPTED or played.by is not None:
+                return played
+            if self._stopped or not self._held:
                 return played
             from_ms = played.end_ms
 

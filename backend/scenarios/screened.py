@@ -5,15 +5,13 @@ from backend import Call, scenario
 TEXTS = {
     "ru": {
         "wait": "Звоню, подождите, пожалуйста.",
-        "screened": "Номер не отвечает: {}.",
-        "nobody": "Никто не ответил.",
+        "nobody": "Никто не ответил: {}.",
         "hello": "Здравствуйте! Вам звонит робот. Соединяю с абонентом.",
         "bye": "До свидания!",
     },
     "en": {
         "wait": "I am calling, please wait.",
-        "screened": "The number cannot be reached: {}.",
-        "nobody": "Nobody answered.",
+        "nobody": "Nobody answered: {}.",
         "hello": "Hello! This is a robot. I am connecting you with a caller.",
         "bye": "Goodbye!",
     },
@@ -22,8 +20,8 @@ TEXTS = {
 
 @scenario("screened")
 def screened(call: Call) -> dict[str, object]:
-    """Dials the number ``to`` (a variable, or in scenario_config), tells the caller what was heard
-    before the answer, or connects the two."""
+    """Dials the number ``to`` (a variable, or in scenario_config), and connects the caller with a
+    person who answers, or tells him what was heard instead."""
     texts = TEXTS.get(call.language.split("-")[0], TEXTS["en"])
     number = call.get_variable("to") or call.config.get("to")
     if not number:
@@ -31,13 +29,12 @@ def screened(call: Call) -> dict[str, object]:
     call.answer()
     call.speak(texts["wait"])
     leg = call.dial_screened(str(number))
-    verdict = leg.screening.verdict.what if leg.screening and leg.screening.verdict else None
-    if leg.parked:
+    heard = leg.screening.result if leg.screening is not None else None
+    if leg.parked and heard != "machine":
         leg.speak(texts["hello"])
         call.bridge(leg)
-    elif verdict is not None:
-        call.speak(texts["screened"].format(verdict))
     else:
-        call.speak(texts["nobody"])
+        leg.hangup()
+        call.speak(texts["nobody"].format(heard or leg.status))
     call.speak(texts["bye"])
-    return {"status": leg.status, "heard": verdict, "reason": leg.reason}
+    return {"status": leg.status, "heard": heard, "reason": leg.reason}

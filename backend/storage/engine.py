@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 
 CONNECT_TIMEOUT_S = 5
 STATEMENT_TIMEOUT_S = 20
+POOL = 5
 POOL_WAIT_S = 5
 
 # A cable that was pulled is noticed after about 20 s, also by a connection that only reads.
@@ -31,11 +32,11 @@ _KEEPALIVE = {
 }
 
 
-def make_engine(dsn: str, *, name: str, pool: int = 5, pool_wait_s: float = POOL_WAIT_S) -> Engine:
+def make_engine(dsn: str, *, name: str, pool: int = POOL) -> Engine:
     """An engine for ``dsn`` (postgresql://…). ``name`` is what pg_stat_activity shows.
 
     Connects nowhere yet. ``pool`` connections are kept, twice as many may be open at a time; a
-    caller who finds none free waits ``pool_wait_s`` and then gets StorageUnavailable.
+    caller who finds none free waits POOL_WAIT_S and then gets StorageUnavailable.
     """
     url = make_url(dsn).set(drivername="postgresql+psycopg2")
     arguments: dict[str, Any] = {"application_name": f"asterisk-dialog {name}"[:63]}
@@ -48,7 +49,7 @@ def make_engine(dsn: str, *, name: str, pool: int = 5, pool_wait_s: float = POOL
         pool_pre_ping=True,
         pool_size=pool,
         max_overflow=pool,
-        pool_timeout=pool_wait_s,
+        pool_timeout=POOL_WAIT_S,
         json_serializer=to_json,
     )
 

@@ -18,9 +18,11 @@ from sqlalchemy.exc import DataError
 
 from backend.errors import BadRequest
 from backend.storage.deadline import within
-from backend.storage.engine import reaching
+from backend.storage.engine import POOL, reaching
+from backend.storage.turns import Turns
 
 STORE_S = 3.0  # a caller waits in silence meanwhile
+WAIT_S = 2.0  # of it, for a connection
 _OUT_OF_RANGE = "22003"
 
 # The row is another's until it is deleted, but to whoever looks it is not there any more.
@@ -67,10 +69,12 @@ _FORGET = text(
 
 
 class KeyValues:
-    """The table ``store``; implements ports.KeyValues. Thread-safe."""
+    """The table ``store``; implements ports.KeyValues. Thread-safe. ``turns``: of the engine's
+    connections."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, turns: Turns | None = None) -> None:
         self._engine = engine
+        self._turns = turns or Turns(POOL)
 
     def get(self, space: str, key: str) -> object:
         with self._asking("read the store") as connection:
@@ -131,5 +135,6 @@ class KeyValues:
     @contextmanager
     def _asking(self, what: str) -> Iterator[Connection]:
         """One short transaction; raises StorageUnavailable after STORE_S at the latest."""
-        with within(STORE_S), reaching(what), self._engine.begin() as connection:
+        turn = self._turns.turn(WAIT_S)
+        with within(STORE_S), turn, reaching(what), self._engine.begin() as connection:
             yield connection

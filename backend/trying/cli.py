@@ -11,6 +11,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+from backend import config
 from backend.errors import BadRequest
 from backend.model import Reason, TaskState
 from backend.testing import FakeCall, Seat, TalkLine, participant
@@ -113,8 +114,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     caller.add_argument("--script", metavar="FILE", action=_ScriptAction)
     call = parser.add_argument_group("what the scenario finds")
     call.add_argument("--language", metavar="TAG", help="as the setting speech_language")
-    call.add_argument("--caller", metavar="NUMBER", default="79161234567")
-    call.add_argument("--called", metavar="NUMBER", default="74951234567")
+    call.add_argument("--caller", metavar="NUMBER")
+    call.add_argument("--called", metavar="NUMBER")
     call.add_argument("--outbound", action="store_true", help="the call is a task's")
     call.add_argument("--sound", metavar="NAME", help="the sound that the task names (call.file)")
     call.add_argument("--variable", metavar="NAME=VALUE", action="append", default=[])
@@ -152,13 +153,8 @@ def run(options: argparse.Namespace) -> int:
     path, name, function = load(options.file, options.scenario)
     logging.getLogger("backend").addHandler(logging.NullHandler())
     began = perf_counter()
-    call: Tried
-    if options.lab is not None:
-        call = _lab_call(options, path, name)
-        ended = call.run()
-    else:
-        call = _fake_call(options, name)
-        ended = call.run(function)
+    call = _call(options, path, name)
+    ended = call.run() if isinstance(call, LabCall) else call.run(function)
     took_ms = (perf_counter() - began) * 1000
     if options.json:
         print(json.dumps(_as_json(call, ended), ensure_ascii=False, indent=2))
@@ -169,23 +165,46 @@ def run(options: argparse.Namespace) -> int:
     return _CODES.get(ended.outcome.reason, ERROR)
 
 
+def _call(options: argparse.Namespace, path: Path, name: str) -> Tried:
+    try:
+        if options.lab is not None:
+            return _lab_call(options, path, name)
+        return _fake_call(options, name)
+    except BadRequest as error:
+        options.usage_error(str(error))
+        raise  # it has left the program
+
+
 def _fake_call(options: argparse.Namespace, name: str) -> FakeCall:
+    settings = _settings(options.config)
     return FakeCall(
         *options.steps,
-        caller=options.caller,
-        called=options.called,
+        caller=options.caller or "79161234567",
+        called=options.called or "74951234567",
         direction="outbound" if options.outbound else "inbound",
-        language=options.language or "en-US",
+        language=options.language or settings.get("speech_language", "en-US"),
         scenario=name,
         file=options.sound,
         variables=_pairs("--variable", options.variable),
-        config=_config(options.config_value),
+        config={**settings.get("scenario_config", {}), **_config(options.config_value)},
         dials={n: parse_dialled(what) for n, what in _pairs("--dial", options.dial).items()},
         conferences=_conferences(options.participant),
     )
 
 
+def _settings(file: str | None) -> dict[str, Any]:
+    """What of a settings file, where one is named, a scenario can see."""
+    if file is None:
+        return {}
+    settings = config.load(file)
+    return {name: getattr(settings, name) for name in ("speech_language", "scenario_config")}
+
+
 def _lab_call(options: argparse.Namespace, path: Path, name: str) -> LabCall:
+    """The lab's call is an outbound one, in English, with numbers of its own."""
+    for option in ("language", "caller", "called"):
+        if getattr(options, option) is not None:
+            raise BadRequest(f"--{option}", "is the lab's own, and cannot be chosen with --lab")
     return LabCall(
         path,
         name,
@@ -195,6 +214,7 @@ def _lab_call(options: argparse.Namespace, path: Path, name: str) -> LabCall:
         variables=_pairs("--variable", options.variable),
         config=_config(options.config_value),
         dials={n: parse_dialled(what) for n, what in _pairs("--dial", options.dial).items()},
+        conferences=_conferences(options.participant),
     )
 
 

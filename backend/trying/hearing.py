@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TypeVar
 
 from backend.call.callbacks import Callbacks
@@ -25,6 +26,8 @@ from backend.trying.person import END_SILENCE_S, Person
 from backend.trying.world import World
 
 log = logging.getLogger(__name__)
+
+TICK_S = 0.1
 
 Item = TypeVar("Item")
 
@@ -76,6 +79,14 @@ class SimulatedEar(CallEar):
         if not speaking and self._listens:
             self._ended_at.append(self._world.now_s)
         self._tell(lambda observer: observer.on_voice(speaking))
+        if speaking:
+            self._world.after(TICK_S, self._tick)
+
+    def _tick(self) -> None:
+        """Time goes by; of interest while something is said, or awaited."""
+        if self._voice or self._ended_at:
+            self._tell(lambda observer: observer.on_time())
+            self._world.after(TICK_S, self._tick)
 
     def words(self, hypothesis: Hypothesis) -> None:
         if self._listens and self.failure is None:
@@ -183,11 +194,18 @@ class SimulatedCallbacks(Callbacks):
         self._depth = 0
 
     def call(self, callback: Callable[[Item], object], item: Item) -> None:
-        self._depth += 1
         try:
-            callback(item)
+            with self.another_thread():
+                callback(item)
         except Exception:
             log.exception("a callback of the scenario raised")
+
+    @contextmanager
+    def another_thread(self) -> Iterator[None]:
+        """What runs inside is refused what only the scenario's thread may do."""
+        self._depth += 1
+        try:
+            yield
         finally:
             self._depth -= 1
 

@@ -21,10 +21,12 @@ from backend.trying.ended import Ended
 from backend.trying.load import files_of
 from backend.trying.others import ANSWERED, Dialled
 from backend.trying.person import TalkLine
+from backend.trying.room import Seat
 from backend.trying.script import Cough, HangUp, Moment, Press, Say, Silence, Step, text_of
 
 LAB = Path(__file__).parents[2] / "asterisk" / "lab"
 NUMBER = "1500001"
+GUESTS = "15077"  # and two digits: those in conferences
 CALL_S = 600.0
 
 
@@ -45,6 +47,7 @@ class LabCall:
         variables: Mapping[str, str],
         config: Mapping[str, Any],
         dials: Mapping[str, Dialled],
+        conferences: Mapping[str, Sequence[Seat]],
     ) -> None:
         if not LAB.is_dir():
             raise DialogError("--lab: the lab is in the source tree, and this is an installation")
@@ -53,6 +56,13 @@ class LabCall:
         self._scripts = {NUMBER: lab_steps(steps)}
         for number, plan in dials.items():
             self._scripts[number] = _dialled_steps(number, plan)
+        self._guests: list[tuple[str, str]] = []  # number, conference
+        for room, seats in conferences.items():
+            for seat in seats:
+                number = f"{GUESTS}{len(self._guests):02}"
+                self._guests.append((number, room))
+                # The first prompt that he hears is conference-guest's own.
+                self._scripts[number] = lab_steps([Silence(), *seat.steps])
         self._config = json.dumps(dict(config), ensure_ascii=False)
         self._path = path
         self._scenario = scenario
@@ -89,11 +99,13 @@ class LabCall:
             "DIALOG_SCENARIOS_DIR": str(scenarios),
             "DIALOG_SPEECH_LOCAL_PHRASES": ",".join(phrases(chain(*self._scripts.values()))),
             "DIALOG_SCENARIO_CONFIG": self._config,
-            "DIALOG_VARIABLES": ",".join(names),
+            "DIALOG_VARIABLES": ",".join(dict.fromkeys([*names, "room"])),
         }
         with stack_class(folder / "stack", env=env, asterisk=self._asterisk) as stack:
             for number, steps in self._scripts.items():
                 script.write_script(stack.lab, number, [script.LabStep(*step) for step in steps])
+            for number, room in self._guests:
+                stack.originate(number, scenario="conference-guest", var_room=room)
             task = stack.originate(NUMBER, scenario=self._scenario, **self._query)
             task = stack.ended(task["id"], CALL_S)
             log = stack.log_path.read_text(errors="replace")

@@ -15,9 +15,10 @@ from backend.call.call import Call, CallConfig, CallInfo
 from backend.call.conference import Conference
 from backend.call.legs import Leg, LegDesk, LegStatus
 from backend.call.others import LegServices, OtherChannels
-from backend.call.screening import Judge, Verdict
+from backend.call.screening import Judge
 from backend.dialing.policy import Rules
 from backend.errors import BadRequest, CommandTimeout
+from backend.media.screening import Screening, ScreenReason, ScreenResult
 from backend.model import Reason
 from backend.ports import OnChannelEvent
 from backend.trying.person import TalkLine
@@ -28,10 +29,17 @@ from backend.trying.side import MAX_CALL_S, Setting, Side, open_side
 if TYPE_CHECKING:
     from backend.call.lent import LentAgi
     from backend.call.runner import Services
-    from backend.call.screening import Screening
 
 ANSWERED = "answered"
-VERDICT_S = 1.5  # of early media, until it is known what it is
+VERDICT_S = 1.5  # of what is heard, until it is known what it is
+# Known after the answer alone; a fax is then hung up. All else is known before it, and spares it.
+AFTER_THE_ANSWER = (
+    ScreenResult.PERSON,
+    ScreenResult.MACHINE,
+    ScreenResult.SILENCE,
+    ScreenResult.ANSWERED,
+    ScreenResult.FAX,
+)
 RING_S = 60.0
 
 # Q.850, as a leg's ``cause``
@@ -44,19 +52,23 @@ CAUSES = {
     LegStatus.CONGESTION: 34,
     LegStatus.FAILED: 127,
 }
+# What is signalled, as a verdict's result.
+_RESULTS = {
+    LegStatus.INVALID_NUMBER: ScreenResult.NO_SUCH_NUMBER,
+    LegStatus.UNREACHABLE: ScreenResult.UNAVAILABLE,
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Dialled:
     """What becomes of a number that is dialled. ``status``: "answered", or why nobody answered;
     ``after_s``: how long it rings; ``steps``: what the one who answers does. ``hears``: what
-    ``dial_screened`` knows it by, before that; with ``needless`` the leg is then hung up."""
+    ``dial_screened`` says that it is, its verdict's result."""
 
     status: str = ANSWERED
     steps: tuple[Step, ...] = ()
     after_s: float = 2.0
-    hears: str | None = None
-    needless: bool = True
+    hears: ScreenResult | None = None
 
 
 def dialled(
@@ -64,10 +76,11 @@ def dialled(
     status: str = ANSWERED,
     after_s: float = 2.0,
     hears: str | None = None,
-    needless: bool = True,
 ) -> Dialled:
     """For ``FakeCall(dials={"79161234567": dialled(say("yes"))})``. ``status``: "answered", "busy",
-    "no_answer", "rejected", "invalid_number", "unreachable", "congestion", "failed"."""
+    "no_answer", "rejected", "invalid_number", "unreachable", "congestion", "failed". ``hears``:
+    the result of ``dial_screened``'s verdict, e.g. "switched_off", which is known before any
+    answer and ends the leg, or "machine", which is known after it."""
     known = (ANSWERED, *(one.value for one in CAUSES))
     if status not in known:
         raise BadRequest("status", f"{status!r:.80}: expected one of {', '.join(known)}")
@@ -75,7 +88,9 @@ def dialled(
         raise BadRequest("after_s", f"{after_s!r}: expected 0 to {RING_S * 10:g} seconds")
     if status != ANSWERED and script:
         raise BadRequest("script", f"nobody is there to do it: the status is {status}")
-    return Dialled(status, joined(script), after_s, hears, needless)
+    if hears is not None and hears not in list(ScreenResult):
+        raise BadRequest("hears", f"{hears!r:.80}: expected one of {', '.join(ScreenResult)}")
+    return Dialled(status, joined(script), after_s, None if hears is None else ScreenResult(hears))
 
 
 def parse_dialled(text: str) -> Dialled:
@@ -113,15 +128,6 @@ class _NoEvents:
         return lambda: None
 
 
-class SimulatedScreening:
-    """What is asked of a leg's Screening."""
-
-    def __init__(self, what: str | None, needless: bool) -> None:
-        self.verdict = Verdict(what, needless, round(VERDICT_S * 1000)) if what else None
-        self.text = ""
-        self.heard_ms = round(VERDICT_S * 1000) if what else 0
-
-
 class SimulatedLeg(Leg):
     """A leg that somebody answers, or nobody."""
 
@@ -129,7 +135,8 @@ class SimulatedLeg(Leg):
         leg_id = uuid4()
         self.id = f"leg-{leg_id}"
         self.number = number
-        self.screening = None
+        self.screener = None
+        self.verdict: Screening | None = None
         self._setting = setting
         self._status = LegStatus.DIALING
         self._reason = None
@@ -147,6 +154,10 @@ class SimulatedLeg(Leg):
         info = replace(owner, id=leg_id, channel=self._channel, called=number, caller="")
         config = CallConfig(30.0, 5.0, MAX_CALL_S, "/recordings")
         self._call = Call(info, config, self.side.channel, self.side.dialogue, on_recording=print)
+
+    @property
+    def screening(self) -> Screening | None:
+        return self.verdict
 
     def answered(self) -> None:
         """Somebody has, and begins with his steps."""
@@ -240,26 +251,42 @@ class SimulatedOthers(OtherChannels):
         judge: Judge | None = None,
     ) -> Leg:
         self._admitted(number, timeout_s, caller_id, trunk)
-        return self._dialled(number, timeout_s, screened=False)
+        return self._dialled(number, timeout_s)
 
     def dial_screened(
-        self, number: str, timeout_s: float, caller_id: str | None, trunk: str
+        self, number: str, timeout_s: float, caller_id: str | None, trunk: str, who_answered: bool
     ) -> Leg:
         self._admitted(number, timeout_s, caller_id, trunk)
-        return self._dialled(number, timeout_s, screened=True)
+        began_ms = self._setting.world.now_ms
+        hears = self._plan(number).hears
+        spared = hears is not None and hears not in AFTER_THE_ANSWER
+        leg = self._dialled(number, timeout_s, spared=spared)
+        result, reason = hears or ScreenResult.PERSON, ScreenReason.ANSWER
+        if spared:
+            reason = ScreenReason.ANNOUNCEMENT
+        elif not leg.parked:
+            reason = ScreenReason.SIGNALLING
+            result = _RESULTS.get(leg.status) or ScreenResult(leg.status)
+        elif who_answered:
+            self._pass(VERDICT_S)
+        else:
+            result, reason = ScreenResult.ANSWERED, ScreenReason.SIGNALLING
+        fax = leg.parked and result is ScreenResult.FAX
+        at_ms = self._setting.world.now_ms - began_ms
+        leg.verdict = Screening(result, reason, at_ms, leg.parked, spared or fax)
+        if fax:
+            leg.end(LegStatus.ENDED, 16)
+        return leg
 
-    def _dialled(self, number: str, timeout_s: float, *, screened: bool) -> SimulatedLeg:
+    def _dialled(self, number: str, timeout_s: float, *, spared: bool = False) -> SimulatedLeg:
         self._side.channel.check()
         plan = self._plan(number)
         leg = SimulatedLeg(number, self._setting, self._info, plan.steps)
         self.every.append(leg)
         self._legs.append(leg)
-        if screened:
-            screening = SimulatedScreening(plan.hears, plan.needless)
-            leg.screening = cast("Screening", screening)
         start_ms = self._setting.world.now_ms
         try:
-            status = self._ring(plan, timeout_s, screened=screened)
+            status = self._ring(plan, timeout_s, spared=spared)
         except BaseException:
             leg.becomes(LegStatus.ENDED)
             raise
@@ -270,9 +297,9 @@ class SimulatedOthers(OtherChannels):
         self._tell(f"dials {number}", start_ms, ANSWERED if leg.parked else status)
         return leg
 
-    def _ring(self, plan: Dialled, timeout_s: float, *, screened: bool) -> LegStatus:
+    def _ring(self, plan: Dialled, timeout_s: float, *, spared: bool) -> LegStatus:
         """How it ends; a leg that is answered is parked. Raises Hangup."""
-        if screened and plan.hears is not None and plan.needless:
+        if spared:
             self._pass(min(VERDICT_S, timeout_s))
             return LegStatus.SCREENED
         if plan.status == LegStatus.NO_ANSWER or plan.after_s > timeout_s:
@@ -320,7 +347,7 @@ class SimulatedOthers(OtherChannels):
         self, number: str, timeout_s: float, caller_id: str | None, trunk: str
     ) -> TransferEnd:
         self._admitted(number, timeout_s, caller_id, trunk)
-        leg = self._dialled(number, timeout_s, screened=False)
+        leg = self._dialled(number, timeout_s)
         self._legs.remove(leg)
         if not leg.parked:
             cause = None if leg.status is LegStatus.NO_ANSWER else leg.cause

@@ -164,7 +164,8 @@ def do(
     then: bool = False,
     after_s: float | None = None,
 ) -> Do:
-    """Run ``function(call)`` at that moment, e.g. ``lambda call: call.cancel_hear("enough")``."""
+    """Run ``function(call)`` at that moment, as if in another thread, e.g.
+    ``lambda call: call.cancel_hear("enough")``. What it raises, the scenario's command raises."""
     if not callable(function):
         raise BadRequest("function", f"{function!r:.80} cannot be called")
     return Do(function, _moment(over_prompt, then, after_s))

@@ -121,13 +121,13 @@ class SimulatedSpeaker(Speaker):
             self._line.poll_hangup()
             if left_s < 1e-6:
                 return 0.0
-            began_s = self._world.now_s
-            self._world.step(began_s + (MAX_PAUSE_S if self._pause_wanted else left_s))
-            if not self._pause_wanted:
+            began_s, paused = self._world.now_s, self._pause_wanted
+            self._world.step(began_s + (MAX_PAUSE_S if paused else left_s))
+            if not paused:
                 left_s -= self._world.now_s - began_s
             else:
                 paused_s += self._world.now_s - began_s
-                self._pause_wanted = paused_s < MAX_PAUSE_S
+                self._pause_wanted = self._pause_wanted and paused_s < MAX_PAUSE_S
         return left_s
 
     def stop(self) -> bool:

@@ -28,7 +28,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[0:1] = [str(ROOT)]
 
-from backend.app.voice import read_backchannel  # noqa: E402
+from backend.app.home import read_backchannel  # noqa: E402
 from backend.call.barge import Act, Barge, BargeRules  # noqa: E402
 from backend.media.g711 import from_alaw  # noqa: E402
 from backend.media.gate import Audio, EndOfUtterance, VoiceGate  # noqa: E402

@@ -16,6 +16,7 @@ from tests.e2e.conftest import SHORT_TONE_MS
 from tests.e2e.fixtures_legs import (
     PROMPT_HZ,
     ami,
+    figures,
     nothing_left,
     number,
     run,
@@ -196,3 +197,65 @@ def test_a_transfer_that_was_answered(stack: Stack, by: str, codes: tuple[str, s
 def test_the_caller_hangs_up_before_the_transfer_is_answered(stack: Stack) -> None:
     task = run(stack, number("140"), "leg-transfer", leg=number("106"))
     assert (task["state"], task["reason"]) == ("failed", "caller_hangup")
+
+
+# -- screened
+
+
+@pytest.mark.parametrize(
+    ("code", "result"), [("147", "switched_off"), ("149", "busy")], ids=["announcement", "tone"]
+)
+def test_no_answer_is_paid_for_that_is_not_needed(
+    stack: Stack, ami: Ami, code: str, result: str
+) -> None:
+    """147 would answer after its announcement, 149 gives the busy tone for 20 s."""
+    leg = number(code)
+    task = run(stack, number("103"), "leg-screened", leg=leg)
+    found = task["result"]
+    assert (found["status"], found["result"], found["answered"]) == ("screened", result, False)
+    assert hangup_of(stack, ami, leg)["ChannelStateDesc"] != "Up"
+
+
+@pytest.mark.parametrize(("code", "result"), [("145", "person"), ("103", "silence")])
+def test_who_answered(stack: Stack, code: str, result: str) -> None:
+    task = run(stack, number("103"), "leg-screened", leg=number(code))
+    found = task["result"]
+    assert (found["status"], found["result"], found["answered"]) == ("parked", result, True), task
+    assert found["text"] == ("yes" if code == "145" else "")
+
+
+def test_ringing_in_early_media_is_waited_out(stack: Stack) -> None:
+    """148: 4 s of it, then an answer."""
+    task = run(stack, number("103"), "leg-screened", leg=number("148"))
+    found = task["result"]
+    assert (found["status"], found["answered"], found["text"]) == ("parked", True, "yes"), task
+
+
+@pytest.mark.parametrize("code", ["105", "107", "999"])
+def test_what_the_network_says_is_the_verdict(stack: Stack, code: str) -> None:
+    expected = {"105": "busy", "107": "rejected", "999": "no_such_number"}
+    found = run(stack, number("103"), "leg-screened", leg=number(code))["result"]
+    assert (found["result"], found["answered"]) == (expected[code], False)
+
+
+def test_both_workers_die(stack: Stack, ami: Ami) -> None:
+    """A leg that is parked is hung up; two that are bridged speak on until one of them hangs up.
+    The last test of the module: the workers' numbers are others afterwards."""
+    parked = start(stack, number("103"), "leg-keep", leg=number("103"), wait="60")
+    stack.wait_for("the parked leg", lambda: figures(stack, "leg_sessions") == 1 or None)
+    caller, leg = sends(500), sends(700, "142")
+    bridged = start(stack, caller, "leg-bridge", leg=leg)
+    stack.wait_for("the bridge", lambda: "simple" in stack.lab.pbx.cli("bridge show all") or None)
+    for name in ("voice-0", "voice-1"):
+        stack.kill_child(name)
+    for task_id in (parked, bridged):
+        assert stack.ended(task_id, 90)["reason"] == "backend_lost"
+    # No tapes: with the forks gone Asterisk bridges by RTP itself, in a stream of another SSRC,
+    # which the subscriber's 22.10 receives but does not always put on its tape.
+    hung_up = hangup_of(stack, ami, leg)
+    story = [
+        event["Event"]
+        for event in ami.events
+        if event.get("Uniqueid") in (hung_up["Uniqueid"], f"dialog-{bridged}")
+    ]
+    assert story.index("HangupRequest") < story.index("BridgeLeave"), "together to the end"

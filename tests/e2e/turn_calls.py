@@ -36,9 +36,13 @@ class Calls:
         heard, said = self.stack.lab.heard(phone), self.stack.lab.said(phone)
         return result, lab_sound.read(heard), lab_sound.read(said)
 
+    def task(self, code: str, scenario: str) -> dict[str, Any]:
+        """Its task, when it is final."""
+        return self.stack.ended(self._calls[code, scenario][1], 90)
+
     def result(self, code: str, scenario: str) -> dict[str, Any]:
         """What the scenario returned; of calls that are too short for tapes."""
-        task = self.stack.ended(self._calls[code, scenario][1], 90)
+        task = self.task(code, scenario)
         assert task["state"] == "done", task
         found: dict[str, Any] = task["result"]
         return found
@@ -71,3 +75,8 @@ def climbed(tape: array[int]) -> list[int]:
                 found.append(step)
             last = step
     return found
+
+
+def sounding_ms(tape: array[int]) -> float:
+    """How much of the tape is sound; on a busy machine packets are late, but each comes once."""
+    return sum(span.length_ms for span in lab_sound.spans(tape, gap_ms=5))

@@ -11,7 +11,7 @@ from backend.call.call import CallConfig, CallInfo
 from backend.call.legs import LegDesk
 from backend.call.others import LegServices
 from backend.call.runner import Services, VoiceConfig
-from backend.call.screening import Judge
+from backend.call.screening import Judge, Wishes
 from backend.call.streams import StreamListener
 from backend.dialing.policy import Rules
 from backend.errors import AsteriskError, Hangup
@@ -163,7 +163,7 @@ def services(
     *,
     streams: FakeStreams | None = None,
     recognizer: FakeRecognizer | None = None,
-    judge: Callable[[str], Judge] | None = None,
+    judge: Callable[[Wishes], Judge] | None = None,
 ) -> Services:
     """A worker's, on this Asterisk."""
     return Services(

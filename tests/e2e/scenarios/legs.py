@@ -173,3 +173,17 @@ def conf_hears(call: Call) -> dict[str, object]:
     while silence.recognized:  # what was being said when they were put out
         silence = room.hear(timeout_s=2)
     return {"said": said, "silence": silence.status}
+
+
+@scenario("leg-screened")
+def leg_screened(call: Call) -> dict[str, object]:
+    """Dial, listen before the answer; whoever is there is spoken to."""
+    call.answer()
+    leg = call.dial_screened(other(call), timeout_s=float(other(call, "wait") or 30))
+    found = described(leg)
+    if leg.screening is not None:
+        found |= {"result": leg.screening.result, "answered": leg.screening.answered}
+    if leg.parked:
+        leg.speak(Sound("own/short-tone"))
+        found["text"] = leg.hear(timeout_s=6).text
+    return found
