@@ -16,6 +16,7 @@ setup(
     package_data={
         "backend": [
             "py.typed",
+            "call/backchannel.toml",
             "media/*.toml",
             "storage/migrations/*.py",
             "storage/migrations/**/*.py",

@@ -243,6 +243,7 @@ void fork_play_lost(struct fork_play *play, bool for_good)
 			continue;
 		}
 		p->lost = p->rate_hz && !p->ended;
+		p->paused = false; /* whoever would have resumed it is gone: nobody waits in it for ever */
 		if (p->rate_hz ? p->lost && !fork_prompt_waiting(p) : for_good) {
 			fork_play_finish(play, p, FORK_PLAY_LOST);
 		}

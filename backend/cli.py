@@ -14,6 +14,7 @@ from urllib.parse import urlencode
 
 from backend import config
 from backend.errors import DialogError
+from backend.trying import cli as trying
 
 POLL_S = 0.5
 
@@ -46,6 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     add("doctor", _doctor, "Check this installation and say how to mend what is wrong.")
     add("settings", _settings, "Every setting with its meaning and its value here.")
     add("scenarios", _scenarios, "The scenarios that calls can name.")
+    trying.add_options(add("try", trying.run, trying.HELP))
     call = add("call", _call, "Make a call through the running backend and wait for its end.")
     call.add_argument("phone")
     call.add_argument("--file", help="sound to play first, by Asterisk's name for it")
@@ -53,7 +55,31 @@ def _parser() -> argparse.ArgumentParser:
     call.add_argument("--external-id")
     task = add("task", _task, "Show a task.")
     task.add_argument("id")
+    _add_routes(
+        add("routes", _list_routes, "Which scenario a number gets: list, set, delete, test.")
+    )
     return parser
+
+
+def _add_routes(routes: argparse.ArgumentParser) -> None:
+    commands = routes.add_subparsers(metavar="COMMAND")
+
+    def add(name: str, run: Callable[[argparse.Namespace], int], text: str) -> Any:
+        command = commands.add_parser(name, help=text, description=text)
+        command.set_defaults(command=run)
+        command.add_argument(
+            "--outbound", action="store_true", help="numbers that are dialled, not called"
+        )
+        return command
+
+    commands.add_parser("list", help="All routes (the default).").set_defaults(command=_list_routes)
+    put = add("set", _set_route, "Add a route, or change its scenario.")
+    put.add_argument("pattern", help="74951234567, '7495*', or '_7495XXXXXXX' as in Asterisk")
+    put.add_argument("scenario")
+    delete = add("delete", _delete_route, "Remove a route.")
+    delete.add_argument("pattern")
+    test = add("test", _test_route, "Which route a number takes, and which it would take next.")
+    test.add_argument("number")
 
 
 def _serve(options: argparse.Namespace) -> int:
@@ -92,13 +118,15 @@ def _settings(options: argparse.Namespace) -> int:
 
 def _scenarios(options: argparse.Namespace) -> int:
     from backend.app.home import scenario_folders
-    from backend.call import scenario
+    from backend.call.shelf import Shelf
 
-    found = scenario.load(scenario_folders(config.load(options.config)))
-    for name, function in sorted(found.items()):
+    shelf = Shelf(scenario_folders(config.load(options.config)))
+    for name, function in sorted(shelf.current().items()):
         text = (function.__doc__ or "").strip().split("\n")[0]
         print(f"{name:20} {text}".rstrip())
-    return 0
+    for refused in shelf.refused():
+        print(f"asterisk-dialog: {refused}", file=sys.stderr)
+    return 1 if shelf.refused() else 0
 
 
 def _call(options: argparse.Namespace) -> int:
@@ -126,12 +154,58 @@ def _task(options: argparse.Namespace) -> int:
     return 0
 
 
-def _http(settings: config.Settings, path: str) -> dict[str, Any]:
-    """A request to the backend on this machine, with the first of its tokens."""
-    token = next((t.get_secret_value() for t in settings.http_tokens.values()), "")
+def _list_routes(options: argparse.Namespace) -> int:
+    _print_routes(_http(config.load(options.config), "/routes")["routes"])
+    return 0
+
+
+def _set_route(options: argparse.Namespace) -> int:
+    wanted = {
+        "pattern": options.pattern,
+        "scenario": options.scenario,
+        "direction": _direction(options),
+    }
+    _print_routes([_http(config.load(options.config), "/routes", "PUT", wanted)])
+    return 0
+
+
+def _delete_route(options: argparse.Namespace) -> int:
+    query = urlencode({"pattern": options.pattern, "direction": _direction(options)})
+    _print_routes([_http(config.load(options.config), f"/routes?{query}", "DELETE")])
+    return 0
+
+
+def _test_route(options: argparse.Namespace) -> int:
+    settings = config.load(options.config)
+    query = urlencode({"number": options.number, "direction": _direction(options)})
+    found = _http(settings, f"/routes?{query}")["routes"]
+    _print_routes(found)
+    if not found:
+        print(f"no route: the default scenario, {settings.default_scenario}")
+    return 0
+
+
+def _direction(options: argparse.Namespace) -> str:
+    return "outbound" if options.outbound else "inbound"
+
+
+def _print_routes(routes: Sequence[Mapping[str, str]]) -> None:
+    for route in routes:
+        print(f"{route['direction']:9} {route['pattern']:24} {route['scenario']}")
+
+
+def _http(
+    settings: config.Settings, path: str, method: str = "GET", body: object = None
+) -> dict[str, Any]:
+    """A request to the backend on this machine, with a token that may change routes, if one is
+    named, else the first."""
+    names = [*settings.http_admins, *settings.http_tokens]
+    token = settings.http_tokens[names[0]].get_secret_value() if names else ""
     request = urllib.request.Request(
         f"http://{settings.http_host}:{settings.http_port}{path}",
-        headers={"Authorization": f"Bearer {token}"},
+        method=method,
+        data=None if body is None else json.dumps(body).encode(),
+        headers={"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
     )
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:

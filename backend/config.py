@@ -7,6 +7,8 @@ admin wrote it and says what was expected. The list with explanations is what
 
 from __future__ import annotations
 
+import json
+import math
 import os
 import re
 import socket
@@ -157,6 +159,10 @@ class Settings(BaseSettings):
         description="dial_screened: silence after a shorter greeting; then it is a person.",
     )
     default_scenario: str = Field(default="article", description="Scenario when none is named.")
+    scenario_config: Annotated[dict[str, Any], NoDecode] = Field(
+        default={},
+        description="What scenarios read as call.config: a table; JSON in the environment.",
+    )
 
     # Sound
     sounds_dir: Path | None = Field(
@@ -170,6 +176,10 @@ class Settings(BaseSettings):
     recordings_dir: str = Field(
         default="/var/spool/asterisk/monitor",
         description="Folder for recordings, as Asterisk sees it.",
+    )
+    recordings_url: str = Field(
+        default="/recordings",
+        description="Address of that folder, for recording.url; the default: on the HTTP door.",
     )
 
     # Speech
@@ -189,6 +199,11 @@ class Settings(BaseSettings):
         default=False, description="Plain text towards the endpoints (own servers on loopback)."
     )
     speech_local_port: int = Field(default=0, ge=0, le=65535, description="0: a free port.")
+    speech_local_phrases: Names = Field(
+        default=(),
+        description="Phrases that the local server's small grammar gets besides yes, no, operator "
+        "and the like; English, comma separated.",
+    )
     end_of_utterance: Literal["silence", "speechkit"] = Field(
         default="silence",
         description="Who ends an utterance: our measure of silence, or SpeechKit's classifier.",
@@ -205,12 +220,28 @@ class Settings(BaseSettings):
     vad_onset_ms: int = Field(
         default=40, ge=20, le=400, description="Voice this long counts as speech (barge-in)."
     )
+    # A word takes 0.3 to 0.6 s, its partial text comes some 0.3 s later: in a second most words
+    # are known, and a prompt that a cough has paused goes on before the caller asks what is wrong.
+    decide_ms: int = Field(
+        default=1000,
+        ge=200,
+        le=5000,
+        description='With barge_in="words": a pause without words is no longer than this.',
+    )
+    backchannel_file: Path | None = Field(
+        default=None,
+        description='Words that stop no prompt ("uh-huh"), a list per language; default: those '
+        "of the package, backend/call/backchannel.toml.",
+    )
 
     # HTTP
     http_host: str = "127.0.0.1"
     http_port: int = Field(default=8080, ge=0, le=65535)
     http_tokens: Annotated[dict[str, SecretStr], NoDecode] = Field(
         default={}, description="Clients: name=token, comma separated. None: every request is 401."
+    )
+    http_admins: Names = Field(
+        default=(), description="Clients that may change routes; none named: all of them."
     )
     http_token_in_query: bool = Field(
         default=False, description="Accept ?token=… (for old 1C; tokens end up in access logs)."
@@ -228,7 +259,15 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         return (init_settings, env_settings, TomlConfigSettingsSource(settings_cls))
 
-    @field_validator("agi_allow", "contexts", "caller_ids", "variables", mode="before")
+    @field_validator(
+        "agi_allow",
+        "contexts",
+        "caller_ids",
+        "variables",
+        "http_admins",
+        "speech_local_phrases",
+        mode="before",
+    )
     @classmethod
     def _names(cls, value: Any) -> Any:
         if isinstance(value, str):
@@ -244,6 +283,22 @@ class Settings(BaseSettings):
         if bad := [name for name, sign, _ in pairs if not sign]:
             raise ValueError(f"expected name=value, comma separated; no '=' in {bad[0]!r}")
         return {name.strip(): text.strip() for name, _, text in pairs}
+
+    @field_validator("scenario_config", mode="before")
+    @classmethod
+    def _json_object(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        try:
+            return json.loads(value)
+        except ValueError as error:
+            raise ValueError(f"expected a JSON object: {error}") from None
+
+    @field_validator("scenario_config")
+    @classmethod
+    def _json_values(cls, value: dict[str, Any]) -> dict[str, Any]:
+        _refuse_no_json(value, "")
+        return value
 
     @field_validator("channels")
     @classmethod
@@ -267,6 +322,13 @@ class Settings(BaseSettings):
                 raise ValueError(f"{name!r}: names beginning with DIALOG_ are the backend's own")
         return value
 
+    @field_validator("recordings_dir")
+    @classmethod
+    def _absolute(cls, value: str) -> str:
+        if not re.fullmatch(r"/[^,|&${}()\s]*", value):
+            raise ValueError("expected an absolute path, without ',', '&', '$', brackets or spaces")
+        return value
+
     @field_validator("database_url")
     @classmethod
     def _postgresql(cls, value: SecretStr | None) -> SecretStr | None:
@@ -275,6 +337,13 @@ class Settings(BaseSettings):
         if urlsplit(value.get_secret_value()).scheme not in ("postgresql", "postgres"):
             raise ValueError("expected postgresql://user:password@host/database")
         return value
+
+    @model_validator(mode="after")
+    def _known_admins(self) -> Settings:
+        for name in self.http_admins:
+            if name not in self.http_tokens:
+                raise ValueError(f"http_admins: there is no client {name!r} in http_tokens")
+        return self
 
     @model_validator(mode="after")
     def _speech_key(self) -> Settings:
@@ -293,8 +362,29 @@ class Settings(BaseSettings):
         return f"{folder.rstrip('/')}/{path.relative_to(self.prompts_dir).with_suffix('')}"
 
     def redacted(self) -> dict[str, Any]:
-        """Every setting for a person to read; secrets as stars."""
-        return self.model_dump(mode="json")
+        """Every setting for a person to read; secrets as stars, also what may be some."""
+        values = self.model_dump(mode="json")
+        values["scenario_config"] = _starred(values["scenario_config"])
+        return values
+
+
+def _refuse_no_json(value: object, place: str) -> None:
+    if isinstance(value, dict):
+        for name, part in value.items():
+            _refuse_no_json(part, f"{place}.{name}" if place else str(name))
+    elif isinstance(value, list):
+        for number, part in enumerate(value):
+            _refuse_no_json(part, f"{place}[{number}]")
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{place}: {value} is no number in JSON")
+    elif value is not None and not isinstance(value, str | int | float):
+        raise ValueError(f"{place}: a {type(value).__name__} is none of JSON's; write it as text")
+
+
+def _starred(value: object) -> object:
+    if isinstance(value, dict):
+        return {name: _starred(part) for name, part in value.items()}
+    return [_starred(part) for part in value] if isinstance(value, list) else "**********"
 
 
 def load(file: str | Path | None = None, **overrides: Any) -> Settings:

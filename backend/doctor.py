@@ -25,12 +25,13 @@ from urllib.parse import urlsplit
 
 from backend import ami_probe
 from backend.ami_listener import AmiConnection
-from backend.app.home import SpeechAddress, ami_account, scenario_folders
+from backend.app.home import SpeechAddress, ami_account, read_backchannel, scenario_folders
+from backend.app.screening import open_judges
 from backend.app.speech import open_speech
-from backend.call import scenario
 from backend.call.legs import CONTEXT as LEG_CONTEXT
+from backend.call.shelf import load
 from backend.config import Settings
-from backend.errors import DialogError
+from backend.errors import ConfigError, DialogError
 from backend.ports import (
     RecognitionEvent,
     RecognitionFailed,
@@ -71,6 +72,8 @@ def examine(settings: Settings) -> list[Finding]:
     """Every check, in the order in which a call meets the parts."""
     checks: tuple[Callable[[Settings], Iterable[Finding]], ...] = (
         check_scenarios,
+        check_backchannel,
+        check_tables,
         check_disk,
         check_database,
         check_ports,
@@ -85,9 +88,12 @@ def examine(settings: Settings) -> list[Finding]:
 def check_scenarios(settings: Settings) -> Iterable[Finding]:
     """They load, and the default is there."""
     try:
-        found = scenario.load(scenario_folders(settings))
+        found = load(scenario_folders(settings))
     except DialogError as error:
-        yield bad(f"scenarios: {error}", "mend the file; until then the backend does not start")
+        yield bad(
+            f"scenarios: {error}",
+            "mend the file; until then it is left out, or its former version goes on",
+        )
         return
     if settings.default_scenario in found:
         yield good(f"scenarios: {', '.join(sorted(found))}")
@@ -96,6 +102,31 @@ def check_scenarios(settings: Settings) -> Iterable[Finding]:
             f"scenarios: the default {settings.default_scenario!r} is not there",
             "set default_scenario, or put its file into scenarios_dir",
         )
+
+
+def check_backchannel(settings: Settings) -> Iterable[Finding]:
+    """The list of words that stop no prompt; of the package's own nothing is said."""
+    if settings.backchannel_file is None:
+        return
+    try:
+        read_backchannel(settings.backchannel_file)
+    except ConfigError as error:
+        yield bad(str(error), "mend the file; until then the backend does not start")
+    else:
+        yield good(f"backchannel_file {settings.backchannel_file}")
+
+
+def check_tables(settings: Settings) -> Iterable[Finding]:
+    """The tones and announcements of dial_screened are as they must be."""
+    try:
+        open_judges(settings)
+    except DialogError as error:
+        yield bad(
+            f"tones and announcements: {error}",
+            "mend the entry; until then the backend does not start",
+        )
+    else:
+        yield good(f"tones of {settings.tones_country}, announcements")
 
 
 def check_disk(settings: Settings) -> Iterable[Finding]:

@@ -1,6 +1,6 @@
-"""The HTTP contract as types: answers, errors, the OpenAPI description. No Flask, no storage.
+"""The HTTP contract as types: answers and errors. No Flask, no storage.
 
-docs/http.md tells the same to people; a test holds the three together.
+docs/http.md tells the same to people, http_openapi.py to programs; a test holds the three together.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from typing import Any, Literal
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
-from pydantic.json_schema import models_json_schema
 
+from backend.dialing.routing import Route
 from backend.model import Reason, Task, TaskState
 
 MAX_IDS = 500
@@ -32,6 +32,9 @@ OUTBOUND_NAMES: Mapping[str, str] = {
     "channel": "channel",
     "timeout": "timeout",
 }
+
+
+ROUTE_FIELDS = ("pattern", "scenario", "direction")  # of PUT /routes
 
 
 class _Model(BaseModel):
@@ -87,6 +90,7 @@ class TaskAnswer(_Model):
     text: str = Field(description="What the caller said, one line an utterance.")
     result: Any = Field(description="What the scenario returned: any JSON.")
     recording: str | None = Field(description="Path of the recording, as Asterisk writes it.")
+    recording_url: str | None = Field(description="Where it can be fetched: GET /recordings/….")
     error: str | None = Field(description="For a person; what went wrong.")
     change: int = Field(description="The cursor of this change.")
 
@@ -104,6 +108,21 @@ class TaskChanges(_Model):
     tasks: list[TaskAnswer]
     cursor: int = Field(description="Give it as changed_since the next time. Keep it.")
     more: bool = Field(description="true: there are more; ask again at once.")
+
+
+class RouteAnswer(_Model):
+    """A route: numbers that fit the pattern get the scenario."""
+
+    pattern: str = Field(description="A number, a beginning with '*', or '_' and a pattern.")
+    direction: Literal["inbound", "outbound"]
+    scenario: str
+    changed_at: datetime
+
+
+class RouteAnswers(_Model):
+    """Routes; with ``number`` those that fit it, the one that counts first."""
+
+    routes: list[RouteAnswer]
 
 
 class Part(_Model):
@@ -134,7 +153,7 @@ class ErrorAnswer(_Model):
     error: Problem
 
 
-def task_answer(task: Task) -> dict[str, Any]:
+def task_answer(task: Task, recording_url: str | None = None) -> dict[str, Any]:
     """The JSON of a task."""
     ended = task.ended_at if task.state.final else None
     said = [
@@ -176,8 +195,20 @@ def task_answer(task: Task) -> dict[str, Any]:
         text="\n".join(item.text for item in task.transcript if item.speaker == "caller"),
         result=task.result,
         recording=task.recording,
+        recording_url=recording_url,
         error=task.error,
         change=task.change,
+    ).model_dump(mode="json")
+
+
+def route_answer(route: Route) -> dict[str, Any]:
+    """The JSON of a route."""
+    assert route.changed_at is not None, "only stored routes are answers"
+    return RouteAnswer(
+        pattern=route.pattern,
+        direction=route.direction,
+        scenario=route.scenario,
+        changed_at=route.changed_at.astimezone(UTC),
     ).model_dump(mode="json")
 
 
@@ -200,199 +231,3 @@ def _utc(time: datetime | None) -> datetime | None:
 
 def _seconds(start: datetime | None, end: datetime | None) -> float | None:
     return round(max(0.0, (end - start).total_seconds()), 3) if start and end else None
-
-
-# --- OpenAPI -------------------------------------------------------------------------------------
-
-_MODELS = (Accepted, TaskAnswer, TaskList, TaskChanges, Health, ErrorAnswer)
-
-_DIAL_PARAMETERS: tuple[tuple[str, str], ...] = (
-    ("phone", "The number: 3 to 15 digits, a plus before them if any (in a URL: %2B)."),
-    ("file", "The sound the scenario plays first: relative to Asterisk's sounds, no extension."),
-    ("scenario", "Name of the scenario; default: setting default_scenario."),
-    ("context", "Dialplan context, one of the setting contexts; default: the first."),
-    ("channel", "Name of the trunk, one of the setting channels; default: 'default'."),
-    ("caller_id", "Caller id, one of the setting caller_ids; default: setting caller_id."),
-    ("external_id", "Your key, up to 128 bytes: the same key is the same task, for ever."),
-    ("timeout", "How long it may ring, seconds, 1 to 300; default: setting dial_timeout_s."),
-)
-
-
-def openapi(version: str) -> dict[str, Any]:
-    """The OpenAPI 3.1 description."""
-    _, schemas = models_json_schema(
-        [(model, "serialization") for model in _MODELS],
-        ref_template="#/components/schemas/{model}",
-    )
-    secured: list[dict[str, list[str]]] = [{"bearer": []}, {"basic": []}, {"query": []}]
-    return {
-        "openapi": "3.1.0",
-        "info": {
-            "title": "asterisk-dialog",
-            "version": version,
-            "description": "Calls to make, and what became of them.",
-        },
-        "security": secured,
-        "paths": _paths(),
-        "components": {
-            "schemas": schemas["$defs"] | {"OutboundCall": _outbound_schema()},
-            "securitySchemes": {
-                "bearer": {"type": "http", "scheme": "bearer"},
-                "basic": {
-                    "type": "http",
-                    "scheme": "basic",
-                    "description": "user: the client's name; password: its token",
-                },
-                "query": {
-                    "type": "apiKey",
-                    "in": "query",
-                    "name": "token",
-                    "description": "only where the setting http_token_in_query allows it",
-                },
-            },
-        },
-    }
-
-
-def _paths() -> dict[str, Any]:
-    return {
-        "/originate": {"get": _originate()},
-        "/outbound-calls": {"post": _outbound()},
-        "/tasks/{id}": {"get": _one_task()},
-        "/tasks": {"get": _many_tasks()},
-        "/health": {
-            "get": {
-                "summary": "Whether calls can be made; the parts only with a token.",
-                "security": [{}, {"bearer": []}, {"basic": []}],
-                "responses": {
-                    "200": _answer("Health", "all parts work"),
-                    "503": _answer("Health", "a part does not"),
-                },
-            }
-        },
-        "/metrics": {"get": _plain("Figures for Prometheus.", "text/plain")},
-        "/openapi.json": {"get": _plain("This description.", "application/json")},
-        "/docs": {"get": _plain("This description for people.", "text/html")},
-    }
-
-
-def _originate() -> dict[str, Any]:
-    parameters = [_query(name, text, name == "phone") for name, text in _DIAL_PARAMETERS]
-    parameters.append(
-        _query("var_NAME", "Channel variable NAME, one of the setting variables; repeatable.")
-    )
-    return {
-        "summary": "Make a call. Safe to repeat with the same external_id.",
-        "parameters": parameters,
-        "responses": _responses(_accepted("200")),
-    }
-
-
-def _outbound() -> dict[str, Any]:
-    schema = {"$ref": "#/components/schemas/OutboundCall"}
-    return {
-        "summary": "Make a call (JSON). The same as /originate under other names.",
-        "requestBody": {"required": True, "content": {"application/json": {"schema": schema}}},
-        "responses": _responses(
-            _accepted("202"),
-            **{"413": "too large", "415": "not application/json"},
-        ),
-    }
-
-
-def _one_task() -> dict[str, Any]:
-    return {
-        "summary": "One task.",
-        "parameters": [
-            {"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}
-        ],
-        "responses": _responses({"200": _answer("TaskAnswer", "the task")}, **{"404": "no task"}),
-    }
-
-
-def _many_tasks() -> dict[str, Any]:
-    one = {"$ref": "#/components/schemas/TaskList"}
-    other = {"$ref": "#/components/schemas/TaskChanges"}
-    return {
-        "summary": "Several tasks (ids), or those that changed (changed_since).",
-        "parameters": [
-            _query("ids", f"Ids, comma separated, at most {MAX_IDS}."),
-            _query("changed_since", "The cursor of the last answer; 0: from the beginning."),
-            _query("limit", f"With changed_since: 1 to {MAX_PAGE}, default {DEFAULT_PAGE}."),
-        ],
-        "responses": _responses(
-            {
-                "200": {
-                    "description": "the tasks",
-                    "content": {"application/json": {"schema": {"oneOf": [one, other]}}},
-                }
-            }
-        ),
-    }
-
-
-def _outbound_schema() -> dict[str, Any]:
-    texts = dict(_DIAL_PARAMETERS)
-    properties: dict[str, Any] = {
-        name: {"type": "string", "description": texts[ours]}
-        for name, ours in OUTBOUND_NAMES.items()
-        if ours in texts
-    }
-    properties["timeout"]["type"] = "number"
-    properties["variables"] = {
-        "type": "object",
-        "additionalProperties": {"type": "string"},
-        "description": "Channel variables, names from the setting variables.",
-    }
-    return {
-        "type": "object",
-        "properties": properties,
-        "required": ["destinationNumber"],
-        "additionalProperties": False,
-    }
-
-
-def _query(name: str, text: str, required: bool = False) -> dict[str, Any]:
-    return {
-        "name": name,
-        "in": "query",
-        "required": required,
-        "description": text,
-        "schema": {"type": "string"},
-    }
-
-
-def _accepted(status: str) -> dict[str, Any]:
-    answer = _answer("Accepted", "in the queue, or there already")
-    answer["headers"] = {
-        "Idempotent-Replayed": {
-            "description": "true: the external_id was known; this is its task, unchanged",
-            "schema": {"type": "string", "enum": ["true", "false"]},
-        }
-    }
-    return {status: answer}
-
-
-def _answer(model: str, text: str) -> dict[str, Any]:
-    schema = {"$ref": f"#/components/schemas/{model}"}
-    return {"description": text, "content": {"application/json": {"schema": schema}}}
-
-
-def _responses(success: dict[str, Any], **others: str) -> dict[str, Any]:
-    errors = {
-        "400": "a parameter is wrong; error.parameter names it",
-        "401": "no token, or a wrong one",
-        **others,
-        "503": "PostgreSQL is away; repeat after Retry-After seconds (external_id makes it safe)",
-    }
-    return success | {status: _answer("ErrorAnswer", text) for status, text in errors.items()}
-
-
-def _plain(summary: str, kind: str) -> dict[str, Any]:
-    return {
-        "summary": summary,
-        "responses": {
-            "200": {"description": "text", "content": {kind: {}}},
-            "401": _answer("ErrorAnswer", "no token, or a wrong one"),
-        },
-    }

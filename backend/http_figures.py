@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -51,7 +51,9 @@ def health(overview: Overview, node: str) -> Health:
         "control": _control(seen),
         "workers": _workers(seen),
     }
-    return Health(status="ok" if all(p.ok for p in parts.values()) else "down", parts=parts)
+    status: Literal["ok", "down"] = "ok" if all(p.ok for p in parts.values()) else "down"
+    # A file that is refused keeps nobody from calling: it is told, and that is all.
+    return Health(status=status, parts=parts | _scenarios(seen))
 
 
 def _control(seen: Iterable[WhoIsThere]) -> Part:
@@ -71,6 +73,15 @@ def _workers(seen: Iterable[WhoIsThere]) -> Part:
         return Part(ok=False, why=f"no sign of a voice worker for {ALIVE_S:.0f} s")
     calls = sum(int(item.stats.get("calls", 0)) for item in found)
     return Part(ok=True, why=f"{len(found)} alive, {calls} calls")
+
+
+def _scenarios(seen: Iterable[WhoIsThere]) -> dict[str, Part]:
+    """Nothing while no worker tells."""
+    told = [item.stats for item in seen if "scenarios" in item.stats]
+    refused = {str(why) for stats in told for why in stats.get("scenarios_refused_why", ())}
+    if refused:
+        return {"scenarios": Part(ok=False, why="refused: " + "; ".join(sorted(refused)))}
+    return {"scenarios": Part(ok=True, why=f"{told[0]['scenarios']} loaded")} if told else {}
 
 
 class Figures(Collector):

@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
+from uuid import UUID
 
 from backend.errors import AsteriskError
-from backend.model import Record, Word
+from backend.model import Record, Task, TaskRequest, Word
 
 RATE_HZ = 8000
 FRAME_MS = 20
@@ -19,11 +20,15 @@ FRAME_BYTES = RATE_HZ // 1000 * FRAME_MS * 2  # signed linear, 16 bit, mono
 
 @dataclass(frozen=True, slots=True)
 class RecognitionOptions:
-    """What a recogniser is asked for. ``languages``: BCP 47 tags, the first preferred."""
+    """What a recogniser is asked for. ``languages``: BCP 47 tags, the first preferred. ``hints``:
+    phrases that are likely. ``max_pause_ms``: where the service ends utterances, the pause between
+    words that it is told to tolerate; None: as it is set."""
 
     languages: tuple[str, ...] = ("ru-RU",)
     model: str = "general"
     partials: bool = True
+    hints: tuple[str, ...] = ()
+    max_pause_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +93,21 @@ class Recognizer(Protocol):
         own thread, one event at a time, in order; it must not block."""
 
 
+class CallStream(RecognitionStream, Protocol):
+    """Recognition of a whole call, session after session."""
+
+    def change(self, options: RecognitionOptions) -> None:
+        """Recognise with these from now on, and what is being said now, from its beginning. What
+        was said before is recognised as it was begun; no word is lost. The same: nothing."""
+
+
+class CallRecognizer(Protocol):
+    def open(
+        self, options: RecognitionOptions, on_event: Callable[[RecognitionEvent], None]
+    ) -> CallStream:
+        """As Recognizer.open."""
+
+
 class Synthesizer(Protocol):
     def stream(self, text: str, *, language: str, timeout_s: float) -> Iterator[bytes]:
         """Speech for ``text`` as it is made: RATE_HZ signed linear 16 bit mono, no header, whole
@@ -140,6 +160,44 @@ class RecordSink(Protocol):
         """Keep the records for ever: when it returns they survive the death of this process.
         Thread-safe, a few microseconds, never waits for PostgreSQL. Raises OSError when the
         disk refuses."""
+
+
+class TaskDesk(Protocol):
+    """The tasks, for a call: every method raises StorageUnavailable within a few seconds."""
+
+    def submit(self, request: TaskRequest) -> tuple[Task, bool]:
+        """Queue a call; the task, and whether it is new (else its external_id was known)."""
+
+    def get(self, task_id: UUID) -> Task | None: ...
+
+
+class KeyValues(Protocol):
+    """The store behind ``call.store``: JSON values by key, in spaces. Thread-safe; every method
+    raises StorageUnavailable within a few seconds, and then nobody knows whether it was done.
+
+    ``value`` and ``expected`` are JSON texts, checked already; what is read is decoded. A key
+    whose time is over is not there.
+    """
+
+    def get(self, space: str, key: str) -> object:
+        """None: it is not there."""
+
+    def set(self, space: str, key: str, value: str, expires_s: float | None) -> None: ...
+
+    def add(self, space: str, key: str, n: int, expires_s: float | None) -> int:
+        """The sum. ``expires_s`` counts only for a key that is made by this. Raises BadRequest
+        for a value that is no whole number, or a sum beyond 64 bits."""
+
+    def compare_and_set(
+        self, space: str, key: str, expected: str | None, value: str | None, expires_s: float | None
+    ) -> bool:
+        """Whether the value was ``expected`` (None: not there) and is ``value`` (None: not
+        there) now."""
+
+    def delete(self, space: str, key: str) -> bool:
+        """Whether it was there."""
+
+    def keys(self, space: str, prefix: str, limit: int) -> list[str]: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,21 +5,21 @@ No state: all is in PostgreSQL, reached through the protocols below.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hmac import compare_digest
+from pathlib import Path
 from time import monotonic
 from typing import Any, Protocol
-from urllib.parse import parse_qsl
+from urllib.parse import quote
 from uuid import UUID
 
 from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException
 
 from backend.dialing.policy import Rules, admit
-from backend.errors import BadRequest, DialogError, StorageUnavailable
+from backend.errors import BadRequest, StorageUnavailable
 from backend.http_api import (
     DEFAULT_PAGE,
     MAX_BODY_BYTES,
@@ -27,20 +27,21 @@ from backend.http_api import (
     MAX_PAGE,
     OUTBOUND_NAMES,
     accepted,
-    openapi,
     problem,
     task_answer,
 )
 from backend.http_docs import page
 from backend.http_figures import Figures, Overview, health
+from backend.http_openapi import openapi
 from backend.model import Task, TaskRequest
+from backend.web_recordings import add_recordings
+from backend.web_routing import RouteList, add_routing
+from backend.web_wire import Refused, json_answer, json_body, number_of, query, uuid_of
 
 log = logging.getLogger(__name__)
 access_log = logging.getLogger("backend.web.access")
 
 RETRY_AFTER_S = 5
-MAX_QUERY_BYTES = 8000
-MAX_QUERY_FIELDS = 64
 MAX_CURSOR = 2**63 - 1
 OPEN_PATHS = ("/health",)  # answered without a token, with less in it
 
@@ -56,16 +57,27 @@ class TaskBook(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Door:
-    """Who may come in, and what may be asked. ``clients``: name → token."""
+    """Who may come in, and what may be asked. ``clients``: name → token; ``admins``: those that
+    may change routes, none named: all."""
 
     rules: Rules
     clients: Mapping[str, str] = field(repr=False)
     token_in_query: bool = False
     node: str = ""
+    admins: tuple[str, ...] = ()
+    recordings: Path = Path("/var/spool/asterisk/monitor")
+    recordings_url: str = "/recordings"
     version: str = "0.1.0"
 
+    def recording_url(self, path: str | None) -> str | None:
+        """Where the recording at ``path`` can be fetched; None: it is not in the folder."""
+        folder = f"{self.recordings}/"
+        if path is None or not path.startswith(folder):
+            return None
+        return f"{self.recordings_url.rstrip('/')}/{quote(path.removeprefix(folder))}"
 
-def create_app(door: Door, tasks: TaskBook, overview: Overview) -> Flask:
+
+def create_app(door: Door, tasks: TaskBook, overview: Overview, routes: RouteList) -> Flask:
     """The WSGI application."""
     app = Flask("asterisk-dialog", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
@@ -73,7 +85,9 @@ def create_app(door: Door, tasks: TaskBook, overview: Overview) -> Flask:
     app.before_request(lambda: _authenticate(door))
     app.after_request(lambda response: _finish(response, figures))
     _dial_routes(app, door, tasks)
-    _task_routes(app, tasks)
+    _task_routes(app, door, tasks)
+    add_routing(app, routes, door.rules, door.admins)
+    add_recordings(app, door.recordings)
     _operator_routes(app, door, overview, figures)
     _error_answers(app)
     return app
@@ -85,20 +99,21 @@ def create_app(door: Door, tasks: TaskBook, overview: Overview) -> Flask:
 def _dial_routes(app: Flask, door: Door, tasks: TaskBook) -> None:
     def answer(params: Mapping[str, object], status: int) -> Response:
         task, created = tasks.submit(admit(params, door.rules))
-        response = _json(accepted(task), status)
+        response = json_answer(accepted(task), status)
         response.headers["Idempotent-Replayed"] = "false" if created else "true"
         return response
 
     @app.get("/originate")
     def originate() -> Response:
         if request.method == "HEAD":  # Flask takes HEAD for a GET; it must not dial
-            return _json(problem("method_not_allowed", "HEAD does not dial; use GET"), 405)
-        return answer(_query(), 200)
+            return json_answer(problem("method_not_allowed", "HEAD does not dial; use GET"), 405)
+        return answer(query(), 200)
 
     @app.post("/outbound-calls")
     def outbound_calls() -> Response:
-        _query(known=())
-        params = _outbound_params()
+        query(known=())
+        given = json_body(OUTBOUND_NAMES)
+        params = {OUTBOUND_NAMES[name]: value for name, value in given.items()}
         try:
             return answer(params, 202)
         except BadRequest as error:
@@ -106,25 +121,30 @@ def _dial_routes(app: Flask, door: Door, tasks: TaskBook) -> None:
             raise BadRequest(names.get(error.parameter, error.parameter), error.why) from None
 
 
-def _task_routes(app: Flask, tasks: TaskBook) -> None:
+def _task_routes(app: Flask, door: Door, tasks: TaskBook) -> None:
+    def answer(task: Task) -> dict[str, Any]:
+        return task_answer(task, door.recording_url(task.recording))
+
     @app.get("/tasks/<task_id>")
     def one_task(task_id: str) -> Response:
-        _query(known=())
-        task = tasks.get(_uuid("id", task_id))
+        query(known=())
+        task = tasks.get(uuid_of("id", task_id))
         if task is None:
-            return _json(problem("not_found", "there is no such task", "id"), 404)
-        return _json(task_answer(task))
+            return json_answer(problem("not_found", "there is no such task", "id"), 404)
+        return json_answer(answer(task))
 
     @app.get("/tasks")
     def many_tasks() -> Response:
-        params = _query(known=("ids", "changed_since", "limit"))
+        params = query(known=("ids", "changed_since", "limit"))
         if "ids" in params and "changed_since" in params:
             raise BadRequest("changed_since", "ask either for ids or for changed_since")
         if "ids" in params:
-            return _json(_by_ids(tasks, params))
-        if "changed_since" in params:
-            return _json(_changes(tasks, params))
-        raise BadRequest("changed_since", "is missing, and ids too: which tasks?")
+            found, more = _by_ids(tasks, params)
+        elif "changed_since" in params:
+            found, more = _changes(tasks, params)
+        else:
+            raise BadRequest("changed_since", "is missing, and ids too: which tasks?")
+        return json_answer({"tasks": [answer(task) for task in found], **more})
 
 
 def _operator_routes(app: Flask, door: Door, overview: Overview, figures: Figures) -> None:
@@ -137,7 +157,7 @@ def _operator_routes(app: Flask, door: Door, overview: Overview, figures: Figure
         if g.client is None:
             found = found.model_copy(update={"parts": None})
         status = 200 if found.status == "ok" else 503
-        return _json(found.model_dump(mode="json", exclude_none=True), status)
+        return json_answer(found.model_dump(mode="json", exclude_none=True), status)
 
     @app.get("/metrics")
     def metrics() -> Response:
@@ -145,18 +165,21 @@ def _operator_routes(app: Flask, door: Door, overview: Overview, figures: Figure
 
     @app.get("/openapi.json")
     def openapi_json() -> Response:
-        return _json(api)
+        return json_answer(api)
 
     @app.get("/docs")
     def docs() -> Response:
         return Response(html, content_type="text/html; charset=utf-8")
 
 
-def _by_ids(tasks: TaskBook, params: Mapping[str, object]) -> dict[str, Any]:
+_Found = tuple[Sequence[Task], dict[str, Any]]  # and what stands beside them in the answer
+
+
+def _by_ids(tasks: TaskBook, params: Mapping[str, object]) -> _Found:
     text = params["ids"]
     if not isinstance(text, str):
         raise BadRequest("ids", "is given more than once; separate the ids by commas")
-    ids = [_uuid("ids", part.strip()) for part in text.split(",")]
+    ids = [uuid_of("ids", part.strip()) for part in text.split(",")]
     if len(ids) > MAX_IDS:
         raise BadRequest("ids", f"are {len(ids)}; at most {MAX_IDS} at a time")
     if "limit" in params:
@@ -164,104 +187,14 @@ def _by_ids(tasks: TaskBook, params: Mapping[str, object]) -> dict[str, Any]:
     found = tasks.get_many(ids)
     known = {task.id for task in found}
     unknown = [str(one) for one in dict.fromkeys(ids) if one not in known]
-    return {"tasks": [task_answer(task) for task in found], "unknown": unknown}
+    return found, {"unknown": unknown}
 
 
-def _changes(tasks: TaskBook, params: Mapping[str, object]) -> dict[str, Any]:
-    cursor = _number(params, "changed_since", 0, MAX_CURSOR, 0)
-    limit = _number(params, "limit", 1, MAX_PAGE, DEFAULT_PAGE)
+def _changes(tasks: TaskBook, params: Mapping[str, object]) -> _Found:
+    cursor = number_of(params, "changed_since", 0, MAX_CURSOR, 0)
+    limit = number_of(params, "limit", 1, MAX_PAGE, DEFAULT_PAGE)
     found, after = tasks.changed_since(cursor, limit)
-    return {
-        "tasks": [task_answer(task) for task in found],
-        "cursor": after,
-        "more": len(found) == limit,
-    }
-
-
-# --- Parameters ----------------------------------------------------------------------------------
-
-
-def _query(known: Sequence[str] | None = None) -> dict[str, object]:
-    """The parameters of the query string; one that is repeated is a list.
-
-    Bytes that are no UTF-8 stay as lone surrogates, which the door refuses by name: Flask would
-    replace them, and two external ids could become one. ``known``: other names are refused.
-    """
-    raw = request.query_string
-    if len(raw) > MAX_QUERY_BYTES:
-        raise BadRequest("query", f"is too long: at most {MAX_QUERY_BYTES} bytes")
-    try:
-        pairs = parse_qsl(
-            raw.decode("utf-8", "surrogateescape"),
-            keep_blank_values=True,
-            errors="surrogateescape",
-            max_num_fields=MAX_QUERY_FIELDS,
-        )
-    except ValueError:
-        raise BadRequest("query", f"has more than {MAX_QUERY_FIELDS} parameters") from None
-    params: dict[str, object] = {}
-    for name, value in pairs:
-        if name == "token" and g.token_in_query:
-            continue
-        before = params.get(name)
-        more = [*before, value] if isinstance(before, list) else [before, value]
-        params[name] = value if name not in params else more
-    if known is not None:
-        for name in params:
-            if name not in known:
-                text = f"known: {', '.join(known)}" if known else "this address takes none"
-                raise BadRequest(ascii(name)[1:-1][:64], f"there is no such parameter; {text}")
-    return params
-
-
-def _outbound_params() -> dict[str, object]:
-    """The body of POST /outbound-calls under our names."""
-    if not request.is_json:
-        raise _Refused(415, "unsupported_media_type", "send Content-Type: application/json")
-    body = request.get_data()
-    try:
-        given = json.loads(body, object_pairs_hook=_no_repeats, parse_constant=_no_constant)
-    except (ValueError, RecursionError) as error:
-        raise BadRequest("body", f"is not valid JSON: {str(error)[:200]}") from None
-    if not isinstance(given, dict):
-        raise BadRequest("body", "must be a JSON object")
-    for name in given:
-        if name not in OUTBOUND_NAMES:
-            known = ", ".join(OUTBOUND_NAMES)
-            shown = ascii(name)[1:-1][:64]
-            raise BadRequest(shown, f"there is no such parameter; known: {known}")
-    return {OUTBOUND_NAMES[name]: value for name, value in given.items() if value is not None}
-
-
-def _no_repeats(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    found: dict[str, object] = {}
-    for name, value in pairs:
-        if name in found:
-            raise BadRequest(ascii(name)[1:-1][:64], "is given more than once")
-        found[name] = value
-    return found
-
-
-def _no_constant(name: str) -> object:
-    raise ValueError(f"{name} is no JSON")
-
-
-def _uuid(parameter: str, text: str) -> UUID:
-    try:
-        if len(text) in (32, 36):
-            return UUID(text)
-    except ValueError:
-        pass
-    raise BadRequest(parameter, f"{text[:60]!a} is no id of a task")
-
-
-def _number(params: Mapping[str, object], name: str, least: int, most: int, default: int) -> int:
-    text = params.get(name, str(default))
-    if isinstance(text, str) and text.isascii() and text.isdecimal() and len(text) < 20:
-        number = int(text)
-        if least <= number <= most:
-            return number
-    raise BadRequest(name, f"must be one whole number from {least} to {most}")
+    return found, {"cursor": after, "more": len(found) == limit}
 
 
 # --- Who asks ------------------------------------------------------------------------------------
@@ -273,7 +206,7 @@ def _authenticate(door: Door) -> Response | None:
     g.client = _client(door)
     if g.client is not None or request.path in OPEN_PATHS:
         return None
-    response = _json(
+    response = json_answer(
         problem("unauthorized", "a token is needed: Authorization: Bearer …, or Basic"), 401
     )
     response.headers["WWW-Authenticate"] = 'Basic realm="asterisk-dialog", charset="UTF-8"'
@@ -309,18 +242,10 @@ def _same(given: str, known: str) -> bool:
 # --- Answers -------------------------------------------------------------------------------------
 
 
-class _Refused(DialogError):
-    """A request that is refused with a status of its own."""
-
-    def __init__(self, status: int, code: str, why: str) -> None:
-        super().__init__(why)
-        self.status, self.code, self.why = status, code, why
-
-
 def _error_answers(app: Flask) -> None:
     answers: dict[type[Exception], Callable[[Any], Response]] = {
-        BadRequest: lambda e: _json(problem("bad_request", e.why, e.parameter), 400),
-        _Refused: lambda e: _json(problem(e.code, e.why), e.status),
+        BadRequest: lambda e: json_answer(problem("bad_request", e.why, e.parameter), 400),
+        Refused: lambda e: json_answer(problem(e.code, e.why), e.status),
         StorageUnavailable: _storage_away,
         HTTPException: _http_error,
         Exception: _our_mistake,
@@ -331,7 +256,7 @@ def _error_answers(app: Flask) -> None:
 
 def _storage_away(error: StorageUnavailable) -> Response:
     log.error("a request was answered 503: %s", error)
-    response = _json(
+    response = json_answer(
         problem("unavailable", "PostgreSQL cannot be reached; try again, with an external_id"), 503
     )
     response.headers["Retry-After"] = str(RETRY_AFTER_S)
@@ -342,7 +267,7 @@ def _http_error(error: HTTPException) -> Response:
     status = error.code or 500
     whys = {404: "there is no such address", 413: f"at most {MAX_BODY_BYTES} bytes"}
     why = whys.get(status) or (error.description or error.name)
-    response = _json(problem(error.name.lower().replace(" ", "_"), why), status)
+    response = json_answer(problem(error.name.lower().replace(" ", "_"), why), status)
     if status == 405 and (methods := getattr(error, "valid_methods", None)):
         response.headers["Allow"] = ", ".join(methods)
     return response
@@ -350,12 +275,7 @@ def _http_error(error: HTTPException) -> Response:
 
 def _our_mistake(error: Exception) -> Response:
     log.error("a request failed by a mistake in this program", exc_info=error)
-    return _json(problem("internal", "a mistake in this program; see its log"), 500)
-
-
-def _json(body: object, status: int = 200) -> Response:
-    text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
-    return Response(text + "\n", status, content_type="application/json; charset=utf-8")
+    return json_answer(problem("internal", "a mistake in this program; see its log"), 500)
 
 
 def _finish(response: Response, figures: Figures) -> Response:

@@ -46,14 +46,16 @@ def serve(
     *,
     threads: int,
     ready: Ready | None = None,
+    at_exit: Callable[[], None] = lambda: None,
 ) -> None:
     """Serve until SIGTERM, then finish what is under way and leave by SystemExit.
 
     Must be called in the main thread of a process of its own. ``build`` runs in gunicorn's worker,
     after its fork: connections to PostgreSQL are made there. ``ready`` gets the port when the
-    application is built. When this process is killed, the worker notices and ends by itself.
+    application is built; ``at_exit`` runs in the worker when it ends in order. When this process is
+    killed, the worker notices and ends by itself.
     """
-    _Server(build, listen(host, port), threads, ready).run()
+    _Server(build, listen(host, port), threads, ready, at_exit).run()
 
 
 class _Server(BaseApplication):  # type: ignore[misc]
@@ -63,12 +65,14 @@ class _Server(BaseApplication):  # type: ignore[misc]
         listener: socket.socket,
         threads: int,
         ready: Ready | None,
+        at_exit: Callable[[], None],
     ) -> None:
         self._build = build
         self._port = listener.getsockname()[1]
         self._descriptor = listener.detach()  # gunicorn closes it
         self._threads = threads
         self._ready = ready
+        self._at_exit = at_exit
         super().__init__()
 
     def load_config(self) -> None:
@@ -86,6 +90,7 @@ class _Server(BaseApplication):  # type: ignore[misc]
             "loglevel": "warning",
             "proc_name": "asterisk-dialog web",
             "post_worker_init": self._tell,
+            "worker_exit": self._exit,
             "control_socket_disable": True,  # since gunicorn 25; no file in the working folder
         }
         for name, value in settings.items():
@@ -94,6 +99,9 @@ class _Server(BaseApplication):  # type: ignore[misc]
 
     def load(self) -> Flask:
         return self._build()
+
+    def _exit(self, _server: object, _worker: object) -> None:
+        self._at_exit()
 
     def _tell(self, _worker: object) -> None:
         if self._ready is not None:

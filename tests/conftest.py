@@ -10,14 +10,15 @@ from xdist.scheduler import LoadScopeScheduling
 pytest_plugins = ["tests.fixtures_fork", "tests.fixtures_speech", "tests.fixtures_storage"]
 
 
-class ByAsterisk(LoadScopeScheduling):  # type: ignore[misc]  # it has no types
-    """``pytest -n 2``: the tests of one Asterisk stay in one process, in their order; so do those
-    that need none."""
+class ByLab(LoadScopeScheduling):  # type: ignore[misc]  # it has no types
+    """``pytest -n 4 --no-loadscope-reorder``: the tests of one file with one Asterisk stay in one
+    process, and so do all that need none. In their order, so that a process changes the Asterisk
+    once."""
 
     def _split_scope(self, nodeid: str) -> str:
-        version = re.search(r"tests/e2e/.*\[(\d+)\b", nodeid)
-        return version[1] if version else "none"
+        found = re.match(r"(tests/e2e/.*)::.*\[(\d+)\b", nodeid)
+        return f"{found[1]} {found[2]}" if found else "none"
 
 
-def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> ByAsterisk:
-    return ByAsterisk(config, log)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> ByLab:
+    return ByLab(config, log)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from backend.app.screening import open_judges
 from backend.config import Settings
+from backend.doctor import check_tables
 from backend.errors import ConfigError
 from backend.media.phrases import BUILT_IN as ANNOUNCEMENTS
 from backend.media.screening import ScreenResult
@@ -68,5 +70,14 @@ def test_the_settings_count(tmp_path: Path) -> None:
     ids=str,
 )
 def test_what_is_wrong_is_named(settings: dict[str, object], error: str) -> None:
+    made = Settings.model_validate(settings)
     with pytest.raises(ConfigError, match=error):
-        open_judges(Settings.model_validate(settings))
+        open_judges(made)
+    (finding,) = check_tables(made)
+    assert not finding.ok
+    assert re.search(error, finding.what)
+
+
+def test_the_doctor_looks_at_them() -> None:
+    (finding,) = check_tables(Settings(tones_country="kz"))
+    assert (finding.ok, finding.what) == (True, "tones of kz, announcements")

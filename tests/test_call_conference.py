@@ -10,11 +10,11 @@ import pytest
 from backend.call import conference as module
 from backend.call import tap as taps
 from backend.call import whisper as whispers
-from backend.call.call import Sound
 from backend.call.conference import Conference
 from backend.call.lent import LentAgi
 from backend.call.others import OtherChannels
 from backend.call.playback import PlayEnd
+from backend.call.prompt import Sound
 from backend.errors import (
     AsteriskUnavailable,
     BadRequest,

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from backend.call import scenario
+import backend
+from backend.call.shelf import load
 from backend.errors import ScenarioError
 
 ONE = """
@@ -24,20 +25,20 @@ def write(folder: Path, file: str, name: str = "one", text: str = "") -> None:
 def test_a_folder_is_loaded_by_name(tmp_path: Path) -> None:
     write(tmp_path, "a.py", "one", "1")
     write(tmp_path, "b.py", "two", "2")
-    found = scenario.load([tmp_path])
+    found = load([tmp_path])
     assert sorted(found) == ["one", "two"]
     assert found["two"](None) == "2"  # type: ignore[arg-type]
 
 
 def test_the_ready_scenarios_load() -> None:
-    folder = Path(scenario.__file__).parents[1] / "scenarios"
-    assert "article" in scenario.load([folder])
+    folder = Path(backend.__file__).parent / "scenarios"
+    assert "article" in load([folder])
 
 
 def test_a_later_folder_replaces(tmp_path: Path) -> None:
     write(tmp_path / "first", "a.py", "one", "old")
     write(tmp_path / "second", "b.py", "one", "new")
-    found = scenario.load([tmp_path / "first", tmp_path / "second"])
+    found = load([tmp_path / "first", tmp_path / "second"])
     assert found["one"](None) == "new"  # type: ignore[arg-type]
 
 
@@ -53,17 +54,17 @@ def test_a_later_folder_replaces(tmp_path: Path) -> None:
 def test_a_bad_file_is_named_with_its_fault(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "bad.py").write_text(text)
     with pytest.raises(ScenarioError, match=message) as caught:
-        scenario.load([tmp_path])
+        load([tmp_path])
     assert "bad.py" in str(caught.value)
 
 
 def test_the_same_name_in_two_files(tmp_path: Path) -> None:
     write(tmp_path, "a.py")
     write(tmp_path, "b.py")
-    with pytest.raises(ScenarioError, match="'one' is also in another file"):
-        scenario.load([tmp_path])
+    with pytest.raises(ScenarioError, match=r"b\.py: scenario 'one' is also in a\.py"):
+        load([tmp_path])
 
 
 def test_a_missing_folder(tmp_path: Path) -> None:
     with pytest.raises(ScenarioError, match="no such folder"):
-        scenario.load([tmp_path / "nowhere"])
+        load([tmp_path / "nowhere"])

@@ -9,7 +9,8 @@ import pytest
 
 from backend.call import streaming as module
 from backend.call.ear import CallEar
-from backend.call.fork import KEPT_DIGITS, CallFork
+from backend.call.fork import CallFork
+from backend.call.keys import MAX_KEPT, Key, Keys
 from backend.call.playback import FilePlayback, Played, PlayEnd
 from backend.call.pump import AHEAD_MS, CHUNK_MS, MIN_AHEAD_MS, Pump
 from backend.call.speaker import Speaker
@@ -52,7 +53,8 @@ class Rig:
             own_end_of_utterance=True,
             on_utterance=lambda _: None,
         )
-        self.fork = CallFork("PJSIP/x-1", ear, self.stream)
+        self.keys = Keys()
+        self.fork = CallFork("PJSIP/x-1", ear, self.stream, self.keys)
 
     def connect(self, version: int = 2) -> None:
         self.module.connect(self.fork, version=version)
@@ -423,17 +425,17 @@ def test_asterisks_own_sounds_are_its_own_to_play(rig: Rig) -> None:
 
 def test_keys_are_kept_in_order_and_bounded(rig: Rig) -> None:
     rig.connect()
-    pressed: list[str] = []
-    rig.fork.keys.on_digit(lambda digit: pressed.append(digit.digit))
-    for n in range(KEPT_DIGITS + 5):
+    pressed: list[Key] = []
+    rig.keys.watch(pressed.append)
+    for n in range(MAX_KEPT + 5):
         rig.fork.on_message(fork.Digit(str(n % 10), 80, "passed", n * 20))
-    assert len(pressed) == KEPT_DIGITS + 5
-    first = rig.fork.keys.take()
+    assert len(pressed) == MAX_KEPT + 5
+    first = rig.keys.take()
     assert first is not None
     assert first.at_ms == 5 * 20
-    for _ in range(KEPT_DIGITS - 1):
-        assert rig.fork.keys.take()
-    assert rig.fork.keys.take() is None
+    for _ in range(MAX_KEPT - 1):
+        assert rig.keys.take()
+    assert rig.keys.take() is None
 
 
 def test_refusals_of_the_module_are_logged(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:

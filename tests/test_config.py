@@ -117,3 +117,36 @@ def test_prompts_by_asterisks_name(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert config.load().prompt_for_asterisk(tmp_path / "a.sln") == f"{tmp_path}/a"
     monkeypatch.setenv("DIALOG_SOUNDS_DIR_ASTERISK", "/mnt/dialog/")
     assert config.load().prompt_for_asterisk(tmp_path / "a.sln") == "/mnt/dialog/a"
+
+
+def test_settings_for_scenarios(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "dialog.toml"
+    file.write_text('[scenario_config]\nkey = "t0p"\n[scenario_config.shop]\nopen = [9, 18.5]\n')
+    settings = config.load(file)
+    assert settings.scenario_config == {"key": "t0p", "shop": {"open": [9, 18.5]}}
+    assert "t0p" not in json.dumps(settings.redacted())
+    assert list(settings.redacted()["scenario_config"]) == ["key", "shop"]
+    monkeypatch.setenv("DIALOG_SCENARIO_CONFIG", '{"a": {"b": [1, null, true]}}')
+    assert config.load().scenario_config == {"a": {"b": [1, None, True]}}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[scenario_config]\nopens = 09:00:00", "opens: a time is none of JSON's"),
+        ("[scenario_config]\na = [1, 2026-11-28]", "a[1]: a date is none of JSON's"),
+        ("[scenario_config.a]\nb = nan", "a.b: nan is no number in JSON"),
+        ("scenario_config = 5", "valid dictionary"),
+        ('scenario_config = "{"', "expected a JSON object"),
+        ('scenario_config = "[1]"', "valid dictionary"),
+        ('http_admins = ["x"]', "http_admins: there is no client 'x'"),
+        ('recordings_dir = "rec"', "absolute path"),
+        ('recordings_dir = "/rec,a"', "absolute path"),
+    ],
+)
+def test_wrong_settings_of_a_file(tmp_path: Path, text: str, said: str) -> None:
+    file = tmp_path / "dialog.toml"
+    file.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        config.load(file)
+    assert said in str(caught.value)

@@ -101,13 +101,14 @@ def test_every_state_and_reason_is_explained(page: str) -> None:
 
 
 def test_the_scenarios_of_the_docs_load(tmp_path: Path) -> None:
-    from backend.call import scenario
+    from backend.call.shelf import load
 
     text = (ROOT / "docs" / "scenarios.md").read_text(encoding="utf-8")
     for number, code in enumerate(re.findall(r"^```python\n(.*?)^```", text, re.M | re.S)):
         assert len(code.splitlines()) <= 12
         (tmp_path / f"scenario_{number}.py").write_text(code, encoding="utf-8")
-    assert scenario.load([tmp_path]).keys() == {"confirm", "ask", "dial-for-me", "minutes"}
+    names = {"confirm", "menu", "minutes", "ask", "limited", "dial-for-me", "board"}
+    assert load([tmp_path]).keys() == names
 
 
 def test_the_unit_names_what_exists() -> None:

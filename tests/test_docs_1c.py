@@ -14,8 +14,9 @@ from flask.testing import FlaskClient
 from sqlalchemy import Engine
 
 from backend.dialing.policy import Rules
-from backend.http_api import openapi
+from backend.http_openapi import openapi
 from backend.model import Outcome, Reason, TaskState
+from backend.storage.routes import Routes
 from backend.storage.tasks import Tasks
 from backend.storage.upkeep import Overview
 from backend.web import Door, create_app
@@ -53,7 +54,7 @@ def query(**params: str) -> str:
 def client(engine: Engine) -> FlaskClient:
     rules = Rules(variables=("client",), scenarios=("article",))
     door = Door(rules, {"1c": TOKEN})
-    return create_app(door, Tasks(engine), Overview(engine)).test_client()
+    return create_app(door, Tasks(engine), Overview(engine), Routes(engine)).test_client()
 
 
 def get(client: FlaskClient, path: str, **params: str) -> tuple[int, Any]:

@@ -593,6 +593,22 @@ def test_lost_in_the_midst(play: Play) -> None:
     assert player.detach() == (LOST, 21)
 
 
+@pytest.mark.parametrize("ended", [False, True])
+def test_lost_in_a_pause(play: Play, ended: bool) -> None:
+    """Nobody can resume it any more: it goes on, and the application does not wait for ever."""
+    play.open("a")
+    play.write([1] * 2 * FRAME)
+    if ended:
+        play.end("a")
+    player = play.attach("a")
+    player.take()
+    play.pause("a")
+    assert player.take() == (PAUSED, [])
+    play.lost()
+    assert player.all() == [1] * FRAME
+    assert player.detach() == (END if ended else LOST, 40)
+
+
 def test_a_fork_that_is_stopped_ends_all_at_once(play: Play) -> None:
     play.open("a")
     play.write([1] * 10 * FRAME)

@@ -400,7 +400,7 @@ def test_closing_ends_the_waiting_at_once(driver: Driver) -> None:
     begun = time.monotonic()
     driver.do("close 1 hangup")
     assert driver.wait_ended(1)["dropped_us"] == [200_000, 0]
-    assert time.monotonic() - begun < 0.5
+    assert time.monotonic() - begun < 3, "of five seconds that it would have waited"
     driver.do("free 1")
 
 

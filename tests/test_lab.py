@@ -24,6 +24,7 @@ VALUES = {
     "RTP_FIRST": "20100",
     "RTP_LAST": "20499",
     "OWN_MODULES": "require = app_audiofork.so",
+    "SUBSCRIBER_MODULES": "",
     "PATIENCE_S": "60",
 }
 

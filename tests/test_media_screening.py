@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backend.media.announcements import Announced
-from backend.media.answering import Answered, AnsweredBy, AnsweringReason
+from backend.media.answering import Answered, AnsweredBy, AnsweringDetector, AnsweringReason
 from backend.media.phrases import Said
 from backend.media.phrases import load as load_phrases
 from backend.media.screening import (
@@ -110,6 +112,16 @@ ANSWER = Signalled(6000, Stage.ANSWERED)
             ScreenResult.UNAVAILABLE,
             ScreenReason.ANNOUNCEMENT,
         ),
+        (  # a tune instead of the ringing tone, then he declines
+            [RINGING, tone(9000, ToneKind.BUSY, sound_ms=8000)],
+            ScreenResult.BUSY,
+            ScreenReason.TONE,
+        ),
+        (
+            [tone(900, ToneKind.SIT), tone(8000, ToneKind.BUSY)],
+            ScreenResult.UNAVAILABLE,
+            ScreenReason.ANNOUNCEMENT,
+        ),
         ([announced(3000, Said.VOICEMAIL)], ScreenResult.VOICEMAIL, ScreenReason.ANNOUNCEMENT),
         (
             [announced(3000, Said.PLEASE_WAIT), announced(8000, Said.NO_ANSWER)],
@@ -196,6 +208,14 @@ def test_stages_only_rise_and_evidence_is_kept_in_order() -> None:
     assert machine.screening is screening
 
 
+def test_the_documents_list_every_result() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "scenarios.md").read_text(encoding="utf-8")
+    section = page.partition("### What `dial_screened` finds")[2].partition("\n## ")[0]
+    told = {word for row in re.findall(r"^\| (`.*?) \|", section, re.M) for word in row.split("`")}
+    assert told >= set(ScreenResult)
+    assert set(re.findall(r"`(\w+)`", section.partition("|")[0])) >= set(ScreenReason)
+
+
 # With ears
 
 
@@ -203,8 +223,9 @@ def screen(country: str = "ru", config: ScreeningConfig | None = None) -> CallSc
     return CallScreening(TABLE.of(country), PHRASES, config=config)
 
 
-def tone_of(kind: ToneKind, ms: float = 8000) -> bytes:
-    return sound(parts_of(next(t for t in TABLE.of("ru") if t.kind is kind), ms), noise_dbm0=-60)
+def tone_of(kind: ToneKind, ms: float = 8000, dbm0: float = -15) -> bytes:
+    tone = next(t for t in TABLE.of("ru") if t.kind is kind)
+    return sound(parts_of(tone, ms), dbm0=dbm0, noise_dbm0=-60)
 
 
 def play(call: CallScreening, pcm: bytes, begins_ms: int = 0) -> Screening | None:
@@ -228,8 +249,9 @@ def test_busy_is_heard_and_hung_up() -> None:
 
 def test_ringing_then_a_person(say: Say) -> None:
     call = screen()
-    assert play(call, tone_of(ToneKind.RINGBACK, 6000)[: 6000 * 16]) is None
+    assert play(call, tone_of(ToneKind.RINGBACK, 6000)[: 5900 * 16]) is None
     assert call.stage is Stage.RINGING
+    assert call.in_tone  # the second burst
     assert call.signalled(Stage.ANSWERED, 6100) is None
     screening = play(call, line_noise(300) + say("hello") + line_noise(3000), 6100)
     assert screening is not None
@@ -307,6 +329,22 @@ def test_a_tune_instead_of_the_ringing_tone_decides_nothing() -> None:
     assert screening is not None
     assert screening.result is ScreenResult.UNAVAILABLE
     assert call.screening is screening
+
+
+def test_tones_after_the_answer_are_nobodys_voice(say: Say) -> None:
+    """A switchboard answers and rings on; then somebody speaks, or nobody does."""
+    call = screen()
+    call.signalled(Stage.ANSWERED, 0)
+    ringing = tone_of(ToneKind.RINGBACK, 5000, dbm0=-12)[: 2500 * 16]
+    assert AnsweringDetector().feed(ringing) is not None  # as a voice it would be a person's
+    screening = play(call, ringing + say("hello") + line_noise(2000))
+    assert screening is not None
+    assert (screening.result, screening.at_ms > 2500) == (ScreenResult.PERSON, True)
+    call = screen()
+    call.signalled(Stage.ANSWERED, 0)
+    screening = play(call, ringing + line_noise(3000))
+    assert screening is not None
+    assert screening.result is ScreenResult.SILENCE
 
 
 def test_no_answer_in_time_without_any_audio() -> None:

@@ -73,6 +73,16 @@ def test_an_admins_file(tmp_path: Path) -> None:
             "[common]\n[default.busy]\nhz = [425, 425]\ncontinuous_ms = 500",
             r"hz: \[425, 425\]; expected 1 to 3 frequencies, 20 Hz apart",
         ),
+        (
+            "[common]\n[default.dial]\nhz = [425]\ncontinuous_ms = 3000\n"
+            "[default.unobtainable]\nhz = [425]\ncontinuous_ms = 2000",
+            "f: default: dial and unobtainable may sound the same",
+        ),
+        (
+            "[common]\n[default.busy]\nhz = [425]\ncadence_ms = [350, 350]\n"
+            "[default.congestion]\nhz = [425]\ncadence_ms = [250, 250]",
+            "f: default: busy and congestion may sound the same",
+        ),
         ("[common.sit]\nsequence_hz = [950]\n[default]", r"sequence_hz: 1 tones; expected 2 to 4"),
         ("[common.sit]\nsequence_hz = [950, 1400]\n[default]", r"common\.sit\.each_ms: None"),
     ],

@@ -255,3 +255,91 @@ def test_after_close_nothing_happens(call: str) -> None:
     arguments = {"feed": (spoken(1),), "silence": (100,)}.get(call, ())
     getattr(talk.stream, call)(*arguments)
     assert len(talk.events) == count
+
+
+# Other options in the midst of a call
+
+KAZAKH = RecognitionOptions(languages=("kk-KZ",))
+
+
+def test_other_options_begin_a_session_and_the_same_do_not() -> None:
+    talk = Talk(FakeRecognizer())
+    talk.stream.change(RecognitionOptions())
+    assert len(talk.inner.streams) == 1
+    talk.stream.change(KAZAKH)
+    talk.stream.change(KAZAKH)
+    assert [options.languages for options in talk.inner.options] == [("ru-RU",), ("kk-KZ",)]
+    assert talk.inner.streams[0].closed
+
+
+def test_what_is_being_said_is_heard_by_the_new_session_from_its_beginning() -> None:
+    talk = Talk(FakeRecognizer())
+    talk.say(1)
+    talk.stream.end_utterance()
+    talk.pause(500)
+    talk.say(2)
+    talk.say(3)
+    talk.stream.change(KAZAKH)
+    talk.say(4)
+    talk.stream.end_utterance()
+    assert talk.heard == talk.said
+    assert [final.text for final in talk.finals] == ["1", "2 3 4"], "the new one heard all of it"
+    assert talk.ends == [100, talk.now_ms]
+    talk.stream.close()
+    assert isinstance(talk.events[-1], StreamEnded)
+
+
+def test_an_utterance_that_has_ended_is_still_the_old_sessions() -> None:
+    """Its text is owed: it comes first, and once."""
+    inner = FakeRecognizer()
+    talk = Talk(inner)
+    talk.say(1)
+    old = inner.streams[0]
+    held: list[RecognitionEvent] = []
+    deliver = old.divert(held.append)  # a slow service
+    talk.stream.end_utterance()
+    talk.stream.change(KAZAKH)
+    talk.say(2)
+    talk.stream.end_utterance()
+    assert talk.heard == [], "the new one waits for its turn"
+    for event in held:
+        deliver(event)
+    assert talk.heard == talk.said
+
+
+def test_a_session_that_fails_comes_back_with_its_own_options() -> None:
+    inner = FakeRecognizer()
+    talk = Talk(inner)
+    talk.stream.change(KAZAKH)
+    talk.say(1)
+    inner.streams[-1].fail()
+    talk.say(2)
+    talk.stream.end_utterance()
+    assert [options.languages[0] for options in inner.options] == ["ru-RU", "kk-KZ", "kk-KZ"]
+    assert talk.heard == talk.said
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(st.sampled_from(["say", "end", "pause", "change", "fail"]), min_size=5, max_size=40)
+)
+def test_whatever_changes_no_word_is_lost_or_doubled(steps: list[str]) -> None:
+    inner = FakeRecognizer()
+    talk = Talk(inner, RollLimits(back_off_ms=(0,) * 50))
+    languages = [RecognitionOptions((f"{a}{b}",)) for a in "abcdefgh" for b in "abcdefgh"]
+    open_utterance = False
+    for step in steps:
+        if step == "say":
+            talk.say(len(talk.said))
+            open_utterance = True
+        elif step == "end" and open_utterance:
+            talk.stream.end_utterance()
+            open_utterance = False
+        elif step == "pause":
+            talk.pause(100)
+        elif step == "change":
+            talk.stream.change(languages.pop())
+        elif step == "fail" and not inner.streams[-1].closed:
+            inner.streams[-1].fail()
+    talk.stream.close()
+    assert talk.heard == talk.said

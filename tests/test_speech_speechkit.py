@@ -18,6 +18,7 @@ from backend.errors import ConfigError, SynthesisUnavailable
 from backend.media.gate import Audio, EndOfUtterance, Silence, VoiceGate
 from backend.media.voice import VoiceDetector
 from backend.ports import RecognitionFailed, RecognitionOptions, RecognitionStream, StreamEnded
+from backend.speech import speechkit, text
 from backend.speech.local_process import LocalSpeechServer
 from backend.speech.rolling import RollingRecognizer, RollLimits
 from backend.speech.speechkit import (
@@ -513,3 +514,60 @@ def test_tls(start_speech_server: ServerFactory, say: Say, tmp_path: Path) -> No
 def test_a_ca_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="speechkit_ca_file"):
         Endpoint("x:1", "speechkit_stt", ca_file=tmp_path / "none.pem").connect()
+
+
+def test_hints_are_recognised_by_the_local_server(
+    speech_server: LocalSpeechServer, say: Say, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What "general" refuses; what it hears it still hears; a cough is still no word."""
+    client = SpeechKitRecognizer(local(speech_server.address), hints_as_model=True)
+    hints = ("Balance, please!", "good morning", "бланк")
+    hearing = Hearing()
+    with caplog.at_level(logging.WARNING):
+        stream = client.open(RecognitionOptions(("en-US",), hints=hints), hearing)
+        for phrase in ("balance please", "good morning", "no thank you", "banana"):
+            utter(stream, say(phrase))
+        utter(stream, line_noise(400, 5_000))
+        hearing.wait_ends(5)
+    assert hearing.texts == ["balance please", "good morning", "no thank you"]
+    assert "the dictionary does not have: бланк" in caplog.text
+    client.close()
+    assert_no_threads("stt-")
+
+
+def final_of(*texts: str) -> stt_pb2.AlternativeUpdate:
+    return stt_pb2.AlternativeUpdate(alternatives=[stt_pb2.Alternative(text=t) for t in texts])
+
+
+@pytest.mark.parametrize(
+    ("hints", "chosen"),
+    [
+        ((), "balance it"),
+        (("other",), "balance it"),
+        (("Balans!",), "my balans"),
+        (("lanc",), "balance it"),
+        (("a lance", "balans"), "a lance"),
+    ],
+)
+def test_of_several_texts_the_hinted_one_is_taken(hints: tuple[str, ...], chosen: str) -> None:
+    """SpeechKit's API takes no hints: they choose among what it offers; whole words count."""
+    folded = [text.folded(hint) for hint in hints]
+    update = final_of("", "balance it", "a lance", "my balans")
+    found = speechkit._hypothesis(update, final=True, hints=folded)
+    assert found is not None
+    assert found.text == chosen
+
+
+def test_the_pause_that_a_turn_asks_for_goes_to_the_service(
+    speech_server: LocalSpeechServer, say: Say
+) -> None:
+    client = SpeechKitRecognizer(
+        local(speech_server.address), end_of_utterance="speechkit", max_pause_ms=300
+    )
+    hearing = Hearing()
+    stream = client.open(RecognitionOptions(("en-US",), max_pause_ms=2_000), hearing)
+    send(stream, line_noise(300) + say("no") + line_noise(900) + say("thank you"))
+    stream.silence(3_000)
+    hearing.wait_ends()
+    assert hearing.texts == ["no thank you"]
+    client.close()

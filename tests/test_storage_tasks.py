@@ -18,7 +18,7 @@ from backend.storage.embedded import EmbeddedPostgres
 from backend.storage.engine import make_engine
 from backend.storage.tasks import Tasks
 from backend.storage.upkeep import Instance, Instances
-from backend.storage.waiting import TaskWaiter
+from backend.storage.waiting import Waiter
 
 REQUEST = TaskRequest(phone="79161234567", scenario="article", file="hello")
 FAILED = Outcome(TaskState.FAILED, Reason.ASTERISK_REFUSED)
@@ -189,7 +189,7 @@ def test_a_poller_misses_no_change_of_concurrent_writers(tasks: Tasks) -> None:
 
 
 def test_a_waiter_wakes_at_once(tasks: Tasks, engine: Engine) -> None:
-    waiter = TaskWaiter(engine)
+    waiter = Waiter(engine)
     try:
         assert waiter.wait(1)  # just connected: look
         assert not waiter.wait(0.05)
@@ -211,7 +211,7 @@ def test_a_waiter_wakes_at_once(tasks: Tasks, engine: Engine) -> None:
 def test_a_waiter_survives_a_restart_of_postgresql(
     postgres: EmbeddedPostgres, tasks: Tasks, engine: Engine
 ) -> None:
-    waiter = TaskWaiter(engine)
+    waiter = Waiter(engine)
     try:
         assert waiter.wait(1)
         postgres.pause()
@@ -230,6 +230,6 @@ def test_no_postgresql_is_one_error() -> None:
     with pytest.raises(StorageUnavailable) as raised:
         Tasks(engine).submit(REQUEST)
     assert "geheim" not in str(raised.value)
-    waiter = TaskWaiter(engine)
+    waiter = Waiter(engine)
     assert not waiter.wait(0.05)
     waiter.close()

@@ -7,13 +7,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-import pytest
 from sqlalchemy import Engine, func, select, text
 
 from backend.model import AmiEvent
 from backend.storage.apply import RecordStore
 from backend.storage.tables import events
-from backend.storage.upkeep import Events, Instance, Instances, RouteBook, Routes
+from backend.storage.upkeep import Events, Instance, Instances
 
 
 def test_heartbeats(engine: Engine) -> None:
@@ -56,45 +55,3 @@ def test_old_events_are_deleted_in_batches(
         assert connection.execute(select(func.count()).select_from(events)).scalar() == 5
     stop.set()
     assert Events(engine).delete_older(1, stop) == 0
-
-
-def book(routes: Routes) -> RouteBook:
-    found = RouteBook(routes)
-    found.refresh()
-    return found
-
-
-@pytest.mark.parametrize(
-    ("number", "scenario"),
-    [
-        ("78001234567", "exact"),
-        ("78001230000", "long"),
-        ("78009990000", "short"),
-        ("5", "all"),
-        ("7800123456", "long"),
-    ],
-)
-def test_the_longest_route_wins(engine: Engine, number: str, scenario: str) -> None:
-    routes = Routes(engine)
-    for pattern, name in (
-        ("*", "all"),
-        ("7800*", "short"),
-        ("7800123*", "long"),
-        ("78001234567", "exact"),
-    ):
-        routes.put(pattern, "inbound", "old")
-        routes.put(pattern, "inbound", name)
-    routes.put("78001234567", "outbound", "other")
-    assert book(routes).scenario_for(number, "inbound") == scenario
-    assert len(routes.all()) == 5
-
-
-def test_no_route(engine: Engine) -> None:
-    routes = Routes(engine)
-    routes.put("123", "inbound", "x")
-    assert book(routes).scenario_for("1234", "inbound") is None
-    assert book(routes).scenario_for("123", "outbound") is None
-    assert book(routes).scenario_for("1%", "inbound") is None
-    assert routes.remove("123", "inbound")
-    assert not routes.remove("123", "inbound")
-    assert book(routes).scenario_for("123", "inbound") is None

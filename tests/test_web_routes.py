@@ -7,6 +7,7 @@ import logging
 from base64 import b64encode
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -26,12 +27,14 @@ from backend.http_api import (
     OUTBOUND_NAMES,
     ErrorAnswer,
     Health,
+    RouteAnswer,
+    RouteAnswers,
     TaskAnswer,
     TaskChanges,
     TaskList,
-    openapi,
 )
 from backend.http_figures import ALIVE_S
+from backend.http_openapi import openapi
 from backend.model import (
     CallEnded,
     CallSaid,
@@ -44,6 +47,7 @@ from backend.model import (
 )
 from backend.storage.apply import RecordStore
 from backend.storage.engine import make_engine
+from backend.storage.routes import Routes
 from backend.storage.tasks import Tasks
 from backend.storage.upkeep import Instance, Instances, Overview
 from backend.web import Door, create_app
@@ -67,7 +71,7 @@ def tasks(engine: Engine) -> Tasks:
 
 @pytest.fixture
 def app(engine: Engine, tasks: Tasks) -> Flask:
-    return create_app(DOOR, tasks, Overview(engine))
+    return create_app(DOOR, tasks, Overview(engine), Routes(engine))
 
 
 @pytest.fixture
@@ -79,7 +83,7 @@ def client(app: Flask) -> FlaskClient:
 def away() -> Iterator[FlaskClient]:
     """The application while PostgreSQL is away."""
     engine = make_engine("postgresql://x@127.0.0.1:17998/x", name="test")
-    yield create_app(DOOR, Tasks(engine), Overview(engine)).test_client()
+    yield create_app(DOOR, Tasks(engine), Overview(engine), Routes(engine)).test_client()
     engine.dispose()
 
 
@@ -400,14 +404,14 @@ def test_a_token_in_the_query_only_where_switched_on(
     address = f"/originate?phone=123456&token={TOKEN}"
     assert client.get(address).status_code == 401
     door = Door(RULES, {"1c": TOKEN}, token_in_query=True)
-    old = create_app(door, tasks, Overview(engine)).test_client()
+    old = create_app(door, tasks, Overview(engine), Routes(engine)).test_client()
     assert old.get(address).status_code == 200
     assert old.get(f"{address}&token={TOKEN}").status_code == 401
     assert old.get(address.replace(TOKEN, "x")).status_code == 401
 
 
 def test_no_clients_no_entry(engine: Engine, tasks: Tasks) -> None:
-    client = create_app(Door(RULES, {}), tasks, Overview(engine)).test_client()
+    client = create_app(Door(RULES, {}), tasks, Overview(engine), Routes(engine)).test_client()
     assert get(client, "/docs").status_code == 401
     assert client.get("/docs", headers=basic("", "")).status_code == 401
 
@@ -416,7 +420,7 @@ def test_the_access_log_holds_no_secret_and_no_number(
     engine: Engine, tasks: Tasks, caplog: pytest.LogCaptureFixture
 ) -> None:
     door = Door(RULES, {"1c": TOKEN}, token_in_query=True)
-    client = create_app(door, tasks, Overview(engine)).test_client()
+    client = create_app(door, tasks, Overview(engine), Routes(engine)).test_client()
     with caplog.at_level(logging.DEBUG):
         client.get(f"/originate?phone=79161234567&token={TOKEN}")
         client.get("/a%0Ab")
@@ -452,7 +456,7 @@ def test_errors_have_one_shape(client: FlaskClient) -> None:
 
 
 def test_a_mistake_of_ours_is_500_and_logged(caplog: pytest.LogCaptureFixture) -> None:
-    client = create_app(DOOR, object(), object()).test_client()  # type: ignore[arg-type]
+    client = create_app(DOOR, object(), object(), object()).test_client()  # type: ignore[arg-type]
     answer = get(client, "/tasks?changed_since=0")
     assert answer.status_code == 500
     assert ErrorAnswer.model_validate(body(answer)).error.code == "internal"
@@ -487,6 +491,13 @@ def test_health_needs_control_workers_and_asterisk(client: FlaskClient, engine: 
     instances.beat(control, {"ami_connected": True})
     assert parts() == {"database": True, "control": True, "workers": True}
     assert body(client.get("/health")) == {"status": "ok"}
+    why = "/s/a.py: SyntaxError: invalid syntax"
+    instances.beat(voice, {"calls": 2, "scenarios": 3, "scenarios_refused_why": [why]})
+    assert parts() == {"database": True, "control": True, "workers": True, "scenarios": False}
+    answer = body(get(client, "/health"))
+    assert (answer["status"], answer["parts"]["scenarios"]["why"]) == ("ok", f"refused: {why}")
+    instances.beat(voice, {"calls": 2, "scenarios": 3, "scenarios_refused_why": []})
+    assert parts()["scenarios"] is True
     instances.leave(voice)
     assert client.get("/health").status_code == 503
     assert ALIVE_S > 0
@@ -516,7 +527,7 @@ def test_every_route_is_described_and_every_description_is_a_route(
     described = body(get(client, "/openapi.json"))
     assert described == json.loads(json.dumps(openapi("0.1.0")))
     routes = {
-        (rule.rule.replace("<task_id>", "{id}"), method.lower())
+        (rule.rule.replace("<task_id>", "{id}").replace("<path:path>", "{path}"), method.lower())
         for rule in app.url_map.iter_rules()
         for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
     }
@@ -542,18 +553,36 @@ def test_the_document_names_every_route_field_reason_and_error(app: Flask) -> No
         assert path in text, path
     for reason in Reason:
         assert f"`{reason}`" in text, reason
-    for name in (*TaskAnswer.model_fields, *OUTBOUND_NAMES, *OUTBOUND_NAMES.values()):
+    for name in (
+        *TaskAnswer.model_fields,
+        *RouteAnswer.model_fields,
+        *OUTBOUND_NAMES,
+        *OUTBOUND_NAMES.values(),
+    ):
         assert f"`{name}`" in text, name
 
 
+KNOWN = ["phone", "file", "ids", "limit", "var_order", "number"]
 ODD = st.text(st.characters(exclude_categories=[]), max_size=20)
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
-    path=st.sampled_from(["/originate", "/tasks", "/tasks/x", "/health", "/docs", "/metrics"]),
+    path=st.sampled_from(
+        [
+            "/originate",
+            "/tasks",
+            "/tasks/x",
+            "/routes",
+            "/health",
+            "/docs",
+            "/metrics",
+        ]
+    ),
     pairs=st.lists(
-        st.tuples(st.sampled_from(["phone", "file", "ids", "limit", "var_order"]) | ODD, ODD),
+        st.tuples(
+            st.sampled_from(["phone", "file", "ids", "limit", "var_order", "number"]) | ODD, ODD
+        ),
         max_size=4,
     ),
     raw=st.binary(max_size=10),
@@ -588,3 +617,126 @@ def test_no_body_is_a_mistake_of_ours(client: FlaskClient, value: object) -> Non
     )
     assert answer.status_code == 400
     assert ErrorAnswer.model_validate(body(answer)).error.parameter is not None
+
+
+# --- Numbers to scenarios ------------------------------------------------------------------------
+
+
+def put_route(client: FlaskClient, **fields: object) -> TestResponse:
+    return client.put("/routes", json=fields, headers=HEADERS)
+
+
+def named(answer: TestResponse) -> list[tuple[str, str, str]]:
+    assert answer.status_code == 200, answer.data
+    routes = RouteAnswers.model_validate(body(answer)).routes
+    return [(route.direction, route.pattern, route.scenario) for route in routes]
+
+
+def test_routes_are_added_changed_listed_and_removed(client: FlaskClient) -> None:
+    assert named(get(client, "/routes")) == []
+    added = body(put_route(client, pattern="7495*", scenario="article"))
+    assert added == {
+        "pattern": "7495*",
+        "direction": "inbound",
+        "scenario": "article",
+        "changed_at": added["changed_at"],
+    }
+    put_route(client, pattern="7495*", scenario="survey")
+    put_route(client, pattern="_7X.", scenario="article", direction="outbound")
+    inbound, outbound = ("inbound", "7495*", "survey"), ("outbound", "_7X.", "article")
+    assert named(get(client, "/routes")) == [inbound, outbound]
+    assert named(get(client, "/routes?direction=outbound")) == [outbound]
+    removed = client.delete("/routes?pattern=7495*", headers=HEADERS)
+    assert (removed.status_code, body(removed)["scenario"]) == (200, "survey")
+    again = client.delete("/routes?pattern=7495*", headers=HEADERS)
+    assert (again.status_code, body(again)["error"]["code"]) == (404, "not_found")
+    assert named(get(client, "/routes")) == [outbound]
+
+
+def test_which_route_a_number_takes(client: FlaskClient) -> None:
+    for pattern, scenario in (("*", "article"), ("_7495XXX", "survey"), ("8*", "survey")):
+        put_route(client, pattern=pattern, scenario=scenario)
+    assert named(get(client, "/routes?number=7495123")) == [
+        ("inbound", "_7495XXX", "survey"),
+        ("inbound", "*", "article"),
+    ]
+    assert named(get(client, "/routes?number=7495123&direction=outbound")) == []
+
+
+@pytest.mark.parametrize(
+    ("parameter", "fields"),
+    [
+        ("pattern", {"scenario": "article"}),
+        ("pattern", {"scenario": "article", "pattern": "7*5"}),
+        ("pattern", {"scenario": "article", "pattern": 7}),
+        ("scenario", {"pattern": "1"}),
+        ("scenario", {"pattern": "1", "scenario": "none"}),
+        ("scenario", {"pattern": "1", "scenario": ["article"]}),
+        ("direction", {"pattern": "1", "scenario": "article", "direction": "both"}),
+        ("other", {"pattern": "1", "scenario": "article", "other": "x"}),
+    ],
+)
+def test_a_route_that_is_none(
+    client: FlaskClient, parameter: str, fields: dict[str, object]
+) -> None:
+    answer = put_route(client, **fields)
+    assert (answer.status_code, body(answer)["error"]["parameter"]) == (400, parameter)
+    assert named(get(client, "/routes")) == []
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "/routes?number=",
+        "/routes?number=1%0A",
+        "/routes?number=1&number=2",
+        "/routes?direction=both",
+        "/routes?pattern=1",
+    ],
+)
+def test_a_question_that_is_none(client: FlaskClient, address: str) -> None:
+    assert get(client, address).status_code == 400
+
+
+def test_deleting_asks_for_a_pattern(client: FlaskClient) -> None:
+    for query in ("", "?pattern=%00", "?pattern=1&direction=both", "?pattern=1&scenario=x"):
+        assert client.delete(f"/routes{query}", headers=HEADERS).status_code == 400
+
+
+def test_only_admins_change_routes_where_there_are_some(tasks: Tasks, engine: Engine) -> None:
+    door = Door(RULES, {"1c": TOKEN, "admin": "another"}, admins=("admin",))
+    client = create_app(door, tasks, Overview(engine), Routes(engine)).test_client()
+    fields = {"pattern": "1", "scenario": "article"}
+    refused = put_route(client, **fields)
+    assert (refused.status_code, body(refused)["error"]["code"]) == (403, "forbidden")
+    assert client.delete("/routes?pattern=1", headers=HEADERS).status_code == 403
+    assert named(get(client, "/routes")) == [], "everybody may look"
+    admin = {"Authorization": "Bearer another"}
+    assert client.put("/routes", json=fields, headers=admin).status_code == 200
+    assert client.put("/routes", json=fields).status_code == 401
+
+
+def test_routes_without_postgresql(away: FlaskClient) -> None:
+    assert get(away, "/routes").status_code == 503
+    assert put_route(away, pattern="1", scenario="article").status_code == 503
+    assert away.delete("/routes?pattern=1", headers=HEADERS).status_code == 503
+
+
+def test_a_task_without_a_scenario_gets_that_of_its_numbers_route(
+    tasks: Tasks, engine: Engine
+) -> None:
+    known = {"123": "survey", "456": "gone"}
+    door = Door(replace(RULES, route=known.get), {"1c": TOKEN})
+    client = create_app(door, tasks, Overview(engine), Routes(engine)).test_client()
+
+    def scenario(address: str) -> str:
+        task = tasks.get(UUID(body(get(client, address))["id"]))
+        assert task is not None
+        return task.request.scenario
+
+    assert scenario("/originate?phone=123") == "survey"
+    assert scenario("/originate?phone=123&scenario=article") == "article"
+    assert scenario("/originate?phone=789") == "article", "no route: the default"
+    answer = body(get(client, "/originate?phone=456"))
+    assert answer["error"]["parameter"] == "scenario"
+    assert "the route of 456 names gone" in answer["error"]["why"]

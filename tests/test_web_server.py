@@ -37,7 +37,10 @@ def build() -> Flask:
 
 
 def run(ready: Connection) -> None:
-    serve(build, "127.0.0.1", 0, threads=4, ready=ready)
+    def tell() -> None:
+        ready.send("over")
+
+    serve(build, "127.0.0.1", 0, threads=4, ready=ready, at_exit=tell)
 
 
 def get(port: int, path: str) -> tuple[int, str]:
@@ -102,3 +105,22 @@ def test_a_taken_port_is_told_by_its_setting() -> None:
         port = taken.getsockname()[1]
         with pytest.raises(ConfigError, match=r"http_port.*in use"):
             listen("127.0.0.1", port)
+
+
+def test_the_worker_closes_its_rooms_when_it_is_stopped() -> None:
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe(duplex=False)
+    process = context.Process(target=run, args=(theirs,), name="web")
+    process.start()
+    theirs.close()
+    try:
+        assert ours.poll(20)
+        ours.recv()
+        process.terminate()
+        assert ours.poll(20)
+        assert ours.recv() == "over"
+    finally:
+        process.kill()
+        process.join(10)
+        process.close()
+        ours.close()

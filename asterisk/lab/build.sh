@@ -42,8 +42,14 @@ PHRASES=(
     "over=Yes please."
     "question=Hello! Will you come tomorrow? Please say yes or no."
     "long=Wait a moment please, I do not want to listen to all of this, let me say something first."
+    "okay=Okay."
+    "uh-huh=Uh-huh."
+    "thank-you=Thank you."
+    "no-thank-you=No thank you."
     "unavailable=The number you have dialed is switched off or unavailable. Please try again later."
 )
+# A cough: noise that begins at once and dies away. -R: the same noise each time.
+COUGH=(synth 0.3 whitenoise band 1000 700 fade q 0.005 0.3 0.25 norm -6)
 # 8 kHz, 16 bit, mono; silence cut off at both ends, so that a file's start is the start of speech
 SHAPE=(silence 1 0.005 "0.5%" reverse silence 1 0.005 "0.5%" reverse norm -3)
 # End of the recipe.
@@ -121,6 +127,8 @@ make_speech() { # make_speech ROOT FOLDER: synthesised inside the root, with the
             "${SHAPE[@]}"
         mv "$1/$inside/$name.wav" "$2/"
     done
+    chroot "$1" sox -R -n -r 8000 -c 1 -b 16 "/$inside/cough.wav" "${COUGH[@]}"
+    mv "$1/$inside/cough.wav" "$2/"
     rm -rf "${1:?}/$inside"
 }
 

@@ -45,7 +45,9 @@ from lab_ports import check, lease, try_lock
 __all__ = ["Backend", "Instance", "Lab", "LabError", "Ports"]
 
 START_S = 20.0
-FOLDERS = ("run", "log", "spool", "lib", "modules", "data/documentation", "heard", "said")
+RECORDER_S = 10.0
+FOLDERS = ("run", "log", "spool", "lib", "modules", "data/documentation", "calls", "heard", "said")
+SCRIPT_FOLDERS = ("scripts", "words")  # of the subscriber 150…, lab_script.py
 SYSTEM_FOLDERS = ("bin", "dev", "etc", "lib", "lib32", "lib64", "libx32", "proc", "sbin", "usr")
 
 
@@ -70,6 +72,7 @@ class Lab:
         asterisk: str = DEFAULT_VERSION,
         module: bool = True,
         patience_s: int = 120,
+        tapes: bool = True,
     ) -> None:
         """Prepare a lab in FOLDER, which is made when missing; nothing runs yet.
 
@@ -77,6 +80,7 @@ class Lab:
         asterisk    the version of both: "16" or "22"
         module      False: the PBX comes without app_audiofork, as one where it was forgotten
         patience_s  how long the subscriber waits for a prompt, and stays after its last word
+        tapes       False: none are made, for measurements and long loads
         """
         self.folder = folder.resolve()
         self.backend = backend or Backend()
@@ -88,6 +92,8 @@ class Lab:
         self.asterisk = asterisk
         self._module = module
         self._patience_s = patience_s
+        self._tapes = tapes
+        self._recorder: subprocess.Popen[str] | None = None
         self._locks: list[int] = []
         if asterisk not in VERSIONS:
             raise LabError(f"no lab has Asterisk {asterisk!r}; known: {', '.join(VERSIONS)}")
@@ -124,6 +130,7 @@ class Lab:
         try:
             self._hold()
             self._prepare()
+            self._record()
             self._launch(self._instances(), detached, time.monotonic() + timeout_s)
         except BaseException:
             self.kill()
@@ -175,6 +182,11 @@ class Lab:
         lab.subscriber = Instance(home=lab.folder / "subscriber", **state["subscriber"])
         return lab
 
+    @property
+    def root(self) -> Path:
+        """The root folder of both, with what else is installed there; of a lab started here."""
+        return self._built["root"]
+
     # -- what a caller heard
 
     def heard(self, number: str, timeout_s: float = 10) -> Path:
@@ -186,6 +198,10 @@ class Lab:
         """
         return self._tape("heard", number, timeout_s)
 
+    def late_ms(self, number: str, timeout_s: float = 10) -> float:
+        """By how much the latest packet to the subscriber came after its place on the tape."""
+        return float(self.heard(number, timeout_s).with_suffix(".late").read_text())
+
     def said(self, number: str, timeout_s: float = 10) -> Path:
         """What the subscriber said, in step with `heard`: sample n of both is the same moment."""
         return self._tape("said", number, timeout_s)
@@ -194,7 +210,7 @@ class Lab:
         path = self.subscriber.home / side / f"{number}.wav"
 
         def whole() -> Path | None:
-            return path if path.exists() and not self.subscriber.has_open(path) else None
+            return path if path.exists() else None
 
         return wait_until(f"the end of the call to {number}", whole, time.monotonic() + timeout_s)
 
@@ -220,6 +236,33 @@ class Lab:
     def _release(self) -> None:
         while self._locks:
             os.close(self._locks.pop())
+        if self._recorder is not None:
+            self._recorder.wait(RECORDER_S)
+            self._recorder = None
+
+    def _record(self) -> None:
+        """Start what makes the tapes. It ends when the pipe does: with this lab's last process."""
+        if not self._tapes:
+            return
+        reading, writing = os.pipe()
+        self._locks.append(writing)
+        udp = [getattr(self.ports, name) for name in ("pbx_sip", "subscriber_sip")]
+        rtp = [self.ports.pbx_rtp, self.ports.subscriber_rtp]
+        span = min(udp + rtp), max(*udp, *(first + RTP_PORTS - 1 for first in rtp))
+        with os.fdopen(reading) as end, (self.folder / "recorder.log").open("ab") as log:
+            self._recorder = subprocess.Popen(
+                [sys.executable, str(HERE / "lab_tapes.py"), str(self.subscriber.home)]
+                + [str(port) for port in (*udp, *span)],
+                stdin=end,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                start_new_session=True,
+            )
+        assert self._recorder.stdout is not None
+        with self._recorder.stdout as told:
+            if told.readline() != "ready\n":
+                raise LabError(f"the recorder does not start: see {self.folder}/recorder.log")
 
     def _prepare(self) -> None:
         self.speech = self._built["speech"]
@@ -254,6 +297,7 @@ class Lab:
             "RTP_FIRST": str(rtp),
             "RTP_LAST": str(rtp + RTP_PORTS - 1),
             "OWN_MODULES": "require = app_audiofork.so" if own else "",
+            "SUBSCRIBER_MODULES": "" if instance.name == "pbx" else "load = func_env.so",
             "VERSION_MODULES": VERSIONS[self.asterisk].load,
             "PATIENCE_S": str(self._patience_s),
         }
@@ -262,7 +306,7 @@ class Lab:
         """Make an instance's own folders afresh; what a former lab left there is removed."""
         home = instance.home
         shutil.rmtree(home, ignore_errors=True)
-        for name in FOLDERS:
+        for name in FOLDERS + SCRIPT_FOLDERS:
             (home / name).mkdir(parents=True)
         write_tree(home / "etc", files)
         share = Path("/usr/share/asterisk")

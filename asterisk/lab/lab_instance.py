@@ -145,15 +145,6 @@ class Instance:
         stat = _stat(self.pid)
         return (int(stat[11]) + int(stat[12])) / _TICKS_S
 
-    def has_open(self, path: Path) -> bool:
-        """Whether Asterisk holds the file open."""
-        want = path.stat()
-        for entry in Path(f"/proc/{self.pid}/fd").iterdir():
-            with contextlib.suppress(OSError):
-                if os.path.samestat(entry.stat(), want):
-                    return True
-        return False
-
     def channels(self) -> list[str]:
         """The names of all channels that are up."""
         lines = self.cli("core show channels concise").splitlines()

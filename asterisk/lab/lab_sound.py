@@ -75,11 +75,17 @@ def spans(samples: Samples[int], gap_ms: int = 50) -> list[Span]:
     return [Span(first / SAMPLES_MS, (last + 1) / SAMPLES_MS) for first, last in found]
 
 
+def sound_ms(samples: Samples[int], span: Span) -> float:
+    """How much of SPAN is sound; silences of 10 ms and more in it are not."""
+    part = samples[round(span.start_ms * SAMPLES_MS) : round(span.end_ms * SAMPLES_MS)]
+    return sum(piece.length_ms for piece in spans(part, gap_ms=10))
+
+
 def pitch_hz(samples: Samples[int], span: Span) -> float:
-    """The pitch of a pure tone, by its zero crossings."""
+    """The pitch of a pure tone, by its zero crossings; silences in it do not count."""
     part = samples[round(span.start_ms * SAMPLES_MS) : round(span.end_ms * SAMPLES_MS)]
     rises = sum(one < 0 <= other for one, other in itertools.pairwise(part))
-    return rises * 1000 / span.length_ms
+    return rises * 1000 / sound_ms(samples, span)
 
 
 def length_ms(samples: Samples[int]) -> float:

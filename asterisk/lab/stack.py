@@ -51,7 +51,7 @@ class Stack:
 
     ``env``: more settings of the backend (DIALOG_…). ``globals``: more dialplan globals.
     ``fork``: "dialplan" starts AudioFork before AGI as the article does, "backend" leaves it to
-    the worker. ``asterisk``: the version of both PBXs.
+    the worker. ``asterisk``: the version of both PBXs. ``tapes``: what calls sound like is kept.
     """
 
     def __init__(
@@ -62,6 +62,7 @@ class Stack:
         globals: Mapping[str, str] | None = None,
         fork: str = "dialplan",
         asterisk: str = DEFAULT_VERSION,
+        tapes: bool = True,
     ) -> None:
         self.folder = folder.resolve()
         self.data_dir = self.folder / "backend"
@@ -81,6 +82,7 @@ class Stack:
                 globals=globals or {},
             ),
             asterisk=asterisk,
+            tapes=tapes,
         )
 
     # -- life

@@ -23,9 +23,10 @@ from backend.protocol.ami import Message
 from backend.storage.backlog import Backlog
 from backend.storage.drain import drain_leftovers
 from backend.storage.engine import make_engine
+from backend.storage.store import KeyValues
 from backend.storage.tasks import OpenTask, Tasks
 from backend.storage.upkeep import Events, Instance, Instances
-from backend.storage.waiting import TaskWaiter
+from backend.storage.waiting import Waiter
 from backend.supervisor import Ready
 
 log = logging.getLogger(__name__)
@@ -34,7 +35,7 @@ log = logging.getLogger(__name__)
 class NodeTasks:
     """This machine's tasks, as the dialer and the sweeper need them."""
 
-    def __init__(self, tasks: Tasks, waiter: TaskWaiter, backlog: Backlog, me: Instance) -> None:
+    def __init__(self, tasks: Tasks, waiter: Waiter, backlog: Backlog, me: Instance) -> None:
         self._tasks = tasks
         self._backlog = backlog
         self._me = me
@@ -85,7 +86,7 @@ def run_control(stop: threading.Event, ready: Ready, home: Home) -> None:
         events = EventLog(records.journal)
         wake = _WakeSweeper()
         ami = AmiConnection(ami_account(settings, events="on"), listeners=[events, wake])
-        waiter = TaskWaiter(engine)
+        waiter = Waiter(engine)
         rooms.callback(waiter.close)
         tasks = NodeTasks(Tasks(engine), waiter, Backlog(journal_root(settings)), me)
         sweeper = Sweeper(tasks, ami, asterisk_started_at=lambda: events.asterisk_started_at)
@@ -134,6 +135,7 @@ def _keep_up(stop: threading.Event, records: Records, engine: Engine, settings: 
         try:
             Events(engine).delete_older(settings.events_keep_days, stop)
             Instances(engine).forget_old()
+            KeyValues(engine).forget_expired(stop)
         except StorageUnavailable as error:
             log.warning("upkeep: %s; next try in an hour", error)
         stop.wait(3600)

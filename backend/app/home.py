@@ -13,12 +13,18 @@ from typing import Any, Literal
 from sqlalchemy import Engine
 
 from backend.ami_manager import Account
+from backend.call import backchannel
+from backend.call.backchannel import BackchannelBook
+from backend.call.shelf import Shelf
 from backend.config import Settings
-from backend.errors import StorageUnavailable
+from backend.errors import BadRequest, ConfigError, StorageUnavailable
 from backend.storage.apply import RecordStore
+from backend.storage.changes import ROUTES_CHANNEL
 from backend.storage.drain import Drainer
 from backend.storage.journal import Journal
+from backend.storage.routes import RouteBook, Routes, RouteWatch
 from backend.storage.upkeep import Instance, Instances
+from backend.storage.waiting import Waiter
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +55,32 @@ def scenario_folders(settings: Settings) -> list[Path]:
     """The ready scenarios, then the user's own, which replace by name."""
     own = [settings.scenarios_dir] if settings.scenarios_dir else []
     return [READY_SCENARIOS, *own]
+
+
+def read_backchannel(file: Path | None) -> BackchannelBook:
+    """The words that stop no prompt. Raises ConfigError."""
+    file = file or Path(backchannel.__file__).with_suffix(".toml")
+    try:
+        return backchannel.parse(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"backchannel_file {file}: {error}") from None
+    except BadRequest as error:
+        raise ConfigError(f"backchannel_file {file}: {error.why}") from None
+
+
+def open_shelf(settings: Settings) -> Shelf:
+    """The scenarios as they are now; the user's own are watched. Raises ScenarioError."""
+    ready, *own = scenario_folders(settings)
+    return Shelf([ready], own)
+
+
+def watch_routes(settings: Settings, engine: Engine, rooms: ExitStack) -> RouteBook:
+    """The routes, kept up to date until ``rooms`` close."""
+    book = RouteBook(Routes(engine), settings.data_dir / "routes.json")
+    watch = RouteWatch(book, Waiter(engine, ROUTES_CHANNEL, what="changed routes"))
+    watch.start()
+    rooms.callback(watch.stop)
+    return book
 
 
 def ami_account(settings: Settings, *, events: Literal["on", "calls", "off"]) -> Account:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from backend.app.home import SpeechAddress
 from backend.config import Settings
 from backend.errors import SpeechError
-from backend.ports import Recognizer
+from backend.ports import CallRecognizer
 from backend.supervisor import Ready, Spec, Supervisor
 
 if TYPE_CHECKING:
@@ -32,19 +32,20 @@ def start_speech(settings: Settings, supervisor: Supervisor) -> SpeechAddress:
     if port == 0:  # chosen here: it must be the same again when the server is restarted
         with socket.create_server(("127.0.0.1", 0)) as probe:
             port = probe.getsockname()[1]
-    supervisor.start(Spec("speech", run_speech, port))
+    supervisor.start(Spec("speech", run_speech, (port, settings.speech_local_phrases)))
     address = f"127.0.0.1:{port}"
     return SpeechAddress(address, address, local=True)
 
 
-def run_speech(stop: threading.Event, ready: Ready, port: int) -> None:
-    """Target of the speech process: keeps the local server."""
+def run_speech(stop: threading.Event, ready: Ready, local: tuple[int, tuple[str, ...]]) -> None:
+    """Target of the speech process: keeps the local server, at that port, with those phrases."""
     from backend.speech.local_process import LocalSpeechServer
 
     # On a machine that is short of processor time a caller's audio goes before its recognition:
     # late frames make a late stop of the prompt, late text only a late answer.
     os.nice(NICENESS)
-    server = LocalSpeechServer(port=port)
+    port, phrases = local
+    server = LocalSpeechServer(port=port, arguments=[f"--phrase={phrase}" for phrase in phrases])
     try:
         ready({})
         while not stop.wait(0.5):
@@ -56,7 +57,7 @@ def run_speech(stop: threading.Event, ready: Ready, port: int) -> None:
 
 def open_speech(
     settings: Settings, where: SpeechAddress, rooms: ExitStack
-) -> tuple[Recognizer, SpeechKitSynthesizer]:
+) -> tuple[CallRecognizer, SpeechKitSynthesizer]:
     """Recogniser and synthesiser, closed with ``rooms``."""
     from backend.speech.rolling import RollingRecognizer
     from backend.speech.speechkit import SpeechKitRecognizer
@@ -68,6 +69,7 @@ def open_speech(
         max_pause_ms=settings.end_silence_ms,
         # A little less than the call's patience: then its own words say what was wrong.
         answer_s=settings.recognition_s * 0.9,
+        hints_as_model=where.local,
     )
     rooms.callback(recognizer.close)
     synthesizer = SpeechKitSynthesizer(

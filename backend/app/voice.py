@@ -12,21 +12,35 @@ from typing import TYPE_CHECKING, Any
 from backend.agi_server import AgiServer, ThreadedAgi, listen, request_of
 from backend.ami_listener import AmiConnection
 from backend.ami_watch import EventWatch
-from backend.app.home import Heartbeat, Home, Records, ami_account, scenario_folders
+from backend.app.home import (
+    Heartbeat,
+    Home,
+    Records,
+    ami_account,
+    open_shelf,
+    read_backchannel,
+    watch_routes,
+)
 from backend.app.screening import open_judges
 from backend.app.speech import open_speech
-from backend.call import scenario
 from backend.call.call import CallConfig
 from backend.call.legs import LegDesk
 from backend.call.others import LegServices
 from backend.call.runner import Services, VoiceConfig, run_call
+from backend.call.shared import Shared
+from backend.call.shelf import Names, Shelf
 from backend.config import Settings
 from backend.dialing.policy import Rules
-from backend.errors import ConfigError, StorageUnavailable
+from backend.errors import ConfigError
 from backend.speech.cache import PromptCache
 from backend.speech.prompts import SoundBook
+from backend.storage.deadline import keep_deadlines
 from backend.storage.engine import make_engine
-from backend.storage.upkeep import Instance, Instances, RouteBook, Routes
+from backend.storage.routes import RouteBook
+from backend.storage.store import KeyValues
+from backend.storage.tasks import CallTasks
+from backend.storage.turns import Turns
+from backend.storage.upkeep import Instance, Instances
 from backend.supervisor import Ready
 from backend.ws_frames import FrameSink
 
@@ -38,6 +52,8 @@ log = logging.getLogger(__name__)
 DRAIN_S = 5.0  # for calls in progress when the backend stops; then their AGI connection is cut
 SYNTHESIS_S = 10.0  # for each part of a prompt that is not in the cache
 SWITCH_S = 0.0005
+CONNECTIONS = 10  # to PostgreSQL, for what calls ask
+MAX_TOLD = 20  # refused files in a heartbeat
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +74,7 @@ def run_voice(stop: threading.Event, ready: Ready, spec: VoiceSpec) -> None:
     # A scenario that computes must not keep the audio loop from its frames: with the default of
     # 5 ms the gap between two reads becomes 100 ms and more.
     sys.setswitchinterval(SWITCH_S)
+    keep_deadlines()
     with ExitStack() as rooms:
         engine = make_engine(spec.home.dsn, name=spec.name)
         rooms.callback(engine.dispose)
@@ -67,16 +84,16 @@ def run_voice(stop: threading.Event, ready: Ready, spec: VoiceSpec) -> None:
         ami = AmiConnection(ami_account(settings, events="calls"), listeners=[watch])
         ami.start()
         rooms.callback(ami.stop)
-        routes = RouteBook(Routes(engine))
+        routes = watch_routes(settings, engine, rooms)
+        shelf = _watch_scenarios(settings, rooms)
         leg_server, desk = _open_desk(settings, spec.number, rooms)
         legs = LegServices(desk, watch, Rules.of(settings), open_judges(settings))
-        services = _services(spec, stop, ami, sink, records, routes, legs, rooms)
+        services = _services(spec, stop, ami, sink, records, routes, shelf, legs, rooms)
         server = _open_agi(settings, services, rooms)
         ready({"agi_port": server.port, "ws_port": sink.port})
 
         def each_beat() -> dict[str, Any]:
             """What is due every two seconds, and the figures."""
-            _refresh(routes)
             server.cut_older(settings.max_call_s)
             return {
                 "calls": server.calls,
@@ -87,17 +104,31 @@ def run_voice(stop: threading.Event, ready: Ready, spec: VoiceSpec) -> None:
                 "streams_refused": sink.counters.refused,
                 "streams_unclaimed": sink.counters.unclaimed,
                 "ami_connected": ami.connected,
+                **_told(shelf),
                 **records.figures(),
             }
 
         Heartbeat(Instances(engine), Instance(settings.node, spec.name)).run(stop, each_beat)
 
 
-def _refresh(routes: RouteBook) -> None:
-    try:
-        routes.refresh()
-    except StorageUnavailable as error:
-        log.debug("routes as they were: %s", error)
+def _watch_scenarios(settings: Settings, rooms: ExitStack) -> Shelf:
+    shelf = open_shelf(settings)
+    if settings.default_scenario not in shelf.current():
+        why = "".join(f"; refused: {refused}" for refused in shelf.refused())
+        raise ConfigError(f"default_scenario: no scenario {settings.default_scenario!r}{why}")
+    shelf.start()
+    rooms.callback(shelf.stop)
+    return shelf
+
+
+def _told(shelf: Shelf) -> dict[str, Any]:
+    """What /health and /metrics say of the scenarios."""
+    refused = shelf.refused()
+    return {
+        "scenarios": len(shelf.current()),
+        "scenarios_refused": len(refused),
+        "scenarios_refused_why": [str(one) for one in refused[:MAX_TOLD]],
+    }
 
 
 def _open_sink(settings: Settings, number: int, rooms: ExitStack) -> FrameSink:
@@ -148,14 +179,12 @@ def _services(
     sink: FrameSink,
     records: Records,
     routes: RouteBook,
+    shelf: Shelf,
     legs: LegServices,
     rooms: ExitStack,
 ) -> Services:
     """What the worker's calls share."""
     settings = spec.home.settings
-    scenarios = scenario.load(scenario_folders(settings))
-    if settings.default_scenario not in scenarios:
-        raise ConfigError(f"default_scenario: there is no scenario {settings.default_scenario!r}")
     recognizer, synthesizer = open_speech(settings, spec.home.speech, rooms)
     return Services(
         node=settings.node,
@@ -165,12 +194,15 @@ def _services(
             recognition_s=settings.recognition_s,
             max_call_s=settings.max_call_s,
             recordings_dir=settings.recordings_dir,
+            recordings_url=settings.recordings_url,
         ),
         voice=VoiceConfig(
             mode=settings.vad_mode,
             onset_ms=settings.vad_onset_ms,
             end_silence_ms=settings.end_silence_ms,
             own_end_of_utterance=settings.end_of_utterance == "silence",
+            decide_ms=settings.decide_ms,
+            backchannel=read_backchannel(settings.backchannel_file),
         ),
         default_scenario=settings.default_scenario,
         language=settings.speech_language,
@@ -180,11 +212,24 @@ def _services(
         streams=sink,
         recognizer=recognizer,
         records=records.journal,
-        scenarios=lambda: scenarios,
+        scenarios=shelf.current,
         route=lambda number: routes.scenario_for(number, "inbound"),
         prompts=_prompts(settings, synthesizer, rooms),
         stopping=stop.is_set,
+        shared=_shared(spec, shelf, routes, rooms),
         legs=legs,
+    )
+
+
+def _shared(spec: VoiceSpec, shelf: Shelf, routes: RouteBook, rooms: ExitStack) -> Shared:
+    """What calls have beside the line. Connections of their own: no call waits for a drainer."""
+    engine = make_engine(spec.home.dsn, name=f"{spec.name} calls", pool=CONNECTIONS)
+    rooms.callback(engine.dispose)
+    turns = Turns(CONNECTIONS)
+    settings = spec.home.settings
+    rules = Rules.of(settings, Names(shelf), lambda n: routes.scenario_for(n, "outbound"))
+    return Shared(
+        KeyValues(engine, turns), settings.scenario_config, rules, CallTasks(engine, turns)
     )
 
 

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
-from enum import StrEnum
-from time import monotonic
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal
 from uuid import UUID
 
-from backend.call.ear import CallEar
-from backend.call.playback import Played, PlayEnd
-from backend.call.speaker import Speaker
-from backend.errors import BadRequest, CommandRefused, Hangup, RecognitionUnavailable
-from backend.model import Utterance, Word
-from backend.ports import Prompts
+from backend.call.dialogue import Agi, Dialogue
+from backend.call.keys import Digits, DigitsRead
+from backend.call.listening import Listening, ResultCallback
+from backend.call.playback import Played
+from backend.call.prompt import Interruptible, Prompts
+from backend.call.recording import Recording, Recordings
+from backend.call.shared import Shared, TaskHandle
+from backend.call.store import Store
+from backend.call.turn import BargeIn, Heard
+from backend.errors import BadRequest, CommandRefused, Hangup
 from backend.protocol.agi import Reply
 
 if TYPE_CHECKING:
@@ -27,46 +30,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-HANGUP_POLL_S = 0.2  # Asterisk tells of a hangup on the AGI connection; nobody reads it meanwhile
-STREAM_S = 3.0  # the fork connects within this, or there is nothing to recognise
-MAX_UTTERANCE_S = 60.0
+NORMAL_CLEARING = 16  # Q.850
 NO_RESULT_APP = "-2"  # EXEC: no such application (res_agi.c, handle_exec)
-
-
-@dataclass(frozen=True, slots=True)
-class Sound:
-    """A sound file by its name, no extension: the backend's own, in ``sounds_dir``, or else
-    Asterisk's, relative to its sounds folder."""
-
-    name: str
-
-
-Prompt = str | Sound  # a plain string is text to synthesise
-
-
-class HearStatus(StrEnum):
-    """How a turn ended."""
-
-    RECOGNIZED = "recognized"
-    TIMEOUT = "timeout"
-
-
-@dataclass(frozen=True, slots=True)
-class Heard:
-    """What ``hear`` returns. Times in ms of the call's audio; text is empty on timeout."""
-
-    status: HearStatus
-    text: str = ""
-    confidence: float | None = None
-    language: str | None = None
-    start_ms: int | None = None
-    end_ms: int | None = None
-    words: tuple[Word, ...] = ()
-    prompt: Played | None = None
-
-    @property
-    def recognized(self) -> bool:
-        return self.status is HearStatus.RECOGNIZED
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,29 +58,7 @@ class CallConfig:
     recognition_s: float
     max_call_s: float
     recordings_dir: str
-
-
-class Agi(Protocol):
-    """The AGI session as the call needs it: agi_server.ThreadedAgi."""
-
-    def command(self, command: str, *args: object, timeout_s: float) -> Reply: ...
-    def poll_hangup(self) -> None: ...
-
-
-class Recording:
-    """A running recording of both sides (MixMonitor). Ends at ``stop`` or with the call."""
-
-    def __init__(self, call: Call, path: str, monitor_id: str) -> None:
-        self.path = path
-        self._call = call
-        self._monitor_id = monitor_id
-        self._stopped = False
-
-    def stop(self) -> None:
-        """End it now; the file is complete when this returns. A second stop does nothing."""
-        if not self._stopped:
-            self._stopped = True
-            self._call.execute("StopMixMonitor", self._monitor_id)
+    recordings_url: str = "/recordings"
 
 
 class Call:
@@ -130,22 +73,25 @@ class Call:
         info: CallInfo,
         config: CallConfig,
         agi: Agi,
-        speaker: Speaker,
-        ear: CallEar,
+        dialogue: Dialogue,
         *,
-        prompts: Prompts,
-        on_spoken: Callable[[Utterance], None],
         on_recording: Callable[[str], None],
+        shared: Shared | None = None,
     ) -> None:
         self.info = info
+        self._shared = shared or Shared()
+        self._settings: dict[str, Any] | None = None
         self._config = config
         self._agi = agi
-        self._speaker = speaker
-        self._ear = ear
-        self._prompts = prompts
-        self._on_spoken = on_spoken
-        self._on_recording = on_recording
-        self._ends_at = monotonic() + config.max_call_s
+        self._dialogue = dialogue
+        self._recordings = Recordings(
+            self._execute,
+            self.get_variable,
+            folder=config.recordings_dir,
+            url=config.recordings_url,
+            default_name=str(info.id),
+            on_start=on_recording,
+        )
         self._answered = False
         self._others: OtherChannels | None = None
         self.hung_up = False  # by the scenario itself
@@ -179,6 +125,47 @@ class Call:
         """BCP 47 tag."""
         return self.info.language
 
+    # Beside the line
+
+    @property
+    def store(self) -> Store:
+        """What all scenarios, workers and machines share; ``store.own``: this scenario's."""
+        return Store(self._shared.values, self.info.scenario)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The table ``scenario_config`` of the settings; this call's own copy."""
+        if self._settings is None:
+            self._settings = deepcopy(dict(self._shared.config))
+        return self._settings
+
+    def originate(
+        self,
+        number: str,
+        *,
+        scenario: str | None = None,
+        caller_id: str | None = None,
+        variables: Mapping[str, str] | None = None,
+        external_id: str | None = None,
+        channel: str | None = None,
+    ) -> TaskHandle:
+        """Make another call with a scenario of its own, dialled when a line is free: a task like
+        one that came by HTTP, under the same rules (docs/http.md, "Make a call"). Does not wait
+        for it. ``scenario``: by the number's outbound route, or the default, if left out.
+        ``external_id``: the same is the same task, for ever. ``channel``: a trunk's name.
+
+        Raises BadRequest for what the settings do not allow, StorageUnavailable when PostgreSQL
+        does not answer within 5 s: only with an ``external_id`` it is safe to try again.
+        """
+        return self._shared.originate(
+            number,
+            scenario=scenario,
+            caller_id=caller_id,
+            variables=variables,
+            external_id=external_id,
+            channel=channel,
+        )
+
     # The line
 
     def answer(self, *, settle_s: float = 0.0) -> None:
@@ -187,23 +174,34 @@ class Call:
         if not self._answered:
             self._command("ANSWER")
             self._answered = True
-            self._ear.listen()
+            self._dialogue.begin()
         if settle_s > 0:
             self.wait(settle_s)
 
-    def hangup(self) -> None:
-        """End the call. The next command raises Hangup, but the talk came to its end."""
+    def hangup(self, cause: int = 16) -> None:
+        """End the call. The next command raises Hangup, but the talk came to its end. ``cause``:
+        Q.850, what the other side is told (16: normal; before the answer 17: busy, 21: rejected,
+        1: no such number). Raises BadRequest."""
+        if type(cause) is not int or not 1 <= cause <= 127:
+            raise BadRequest("cause", f"{cause!r}: expected a Q.850 cause, 1 to 127")
         self.hung_up = True
-        self._command("HANGUP")
+        if cause == NORMAL_CLEARING:
+            self._command("HANGUP")
+        else:  # AGI's HANGUP knows no cause (res_agi.c, handle_hangup)
+            self._command("EXEC", "Hangup", str(cause))
 
     def wait(self, duration_s: float) -> None:
         """Do nothing for a while; raises Hangup as soon as the other side hangs up."""
-        ends = monotonic() + duration_s
-        while (left := ends - monotonic()) > 0:
-            seen = self._ear.changes
-            self._agi.poll_hangup()
-            self._ear.wait(seen, min(left, HANGUP_POLL_S))
-        self._agi.poll_hangup()
+        self._dialogue.wait(duration_s)
+
+    def wait_for_hangup(self, timeout_s: float) -> bool:
+        """Wait until the other side hangs up, at most ``timeout_s``; whether it did. Every later
+        command raises Hangup then."""
+        try:
+            self.wait(timeout_s)
+        except Hangup:
+            return True
+        return False
 
     def execute(self, application: str, *arguments: object) -> str:
         """Run a dialplan application; returns its AGI result. Raises BadRequest for a name or
@@ -237,128 +235,151 @@ class Call:
 
     # Speaking
 
-    def speak(self, prompt: Prompt) -> Played:
-        """Play a text or a Sound to its end.
+    def speak(
+        self,
+        prompt: Prompts,
+        *,
+        repeat: int = 1,
+        interruptible: Interruptible = "off",
+        language: str | None = None,
+        on_error: Prompts | None = None,
+    ) -> Played:
+        """Play a text, a Sound, or a list of them as one prompt, to its end.
 
-        Raises SynthesisUnavailable, CommandRefused when Asterisk has no such sound, BadRequest
-        when the backend's own cannot be played.
+        ``repeat``: how often in all, 1 to 100. ``interruptible``: what ends it early: the caller's
+        voice, a key (which stays to be read), any of the two. ``language``: BCP 47 tag of the texts
+        (default: the call's; a Text has its own). ``on_error``: what is played, from its
+        beginning, when synthesis fails; ``Played.error`` then says why.
+
+        Raises SynthesisUnavailable (without ``on_error``), CommandRefused when Asterisk has no
+        such sound, BadRequest when the backend's own cannot be played, or for a wrong argument.
         """
-        return self._play(prompt)
+        return self._dialogue.speak(
+            prompt, repeat=repeat, interruptible=interruptible, language=language, on_error=on_error
+        )
 
-    def _play(self, prompt: Prompt) -> Played:
-        if isinstance(prompt, Sound):
-            sound, text = self._prompts.sound(prompt.name), f"[{prompt.name}]"
-        else:
-            sound, text = self._prompts.text(prompt, self.language), prompt
-        start_ms = self._ear.position_ms
-        try:
-            played = self._speaker.play(sound, timeout_s=self._left_s())
-        except Hangup:  # what was heard of it is in the transcript all the same
-            self._on_spoken(Utterance("robot", text, start_ms, self._ear.position_ms))
-            raise
-        self._on_spoken(Utterance("robot", text, start_ms, start_ms + played.end_ms))
-        return played
+    def prepare(self, prompt: Prompts, *, language: str | None = None) -> None:
+        """Begin to synthesise what will be spoken soon; returns at once, raises nothing of the
+        synthesis: that is told when it is spoken. Raises BadRequest."""
+        self._dialogue.prepare(prompt, language=language)
 
     # Hearing
 
     def hear(
         self,
-        prompt: Prompt | None = None,
+        prompt: Prompts | None = None,
         *,
         timeout_s: float = 10.0,
-        barge_in: Literal["voice", "off"] = "voice",
+        barge_in: BargeIn = "voice",
+        language: str | Sequence[str] | None = None,
+        hints: Sequence[str] = (),
+        end_silence_s: float | None = None,
+        digits: Digits | None = None,
     ) -> Heard:
         """One turn: play the prompt, listen from its start, return at the utterance's end.
 
-        ``timeout_s``: how long to wait for speech, from the prompt's end. ``barge_in="voice"``:
-        speech stops the prompt. What was said before ``hear`` began does not count; what is being
-        said when it begins does. A noise without words counts as nothing said.
+        ``timeout_s``: how long to wait for speech or a key, from the prompt's end. ``barge_in``:
+        what stops the prompt: "voice": any voice, at once; "words": voice pauses it, words stop it,
+        and after a noise or a back-channel word it goes on from where it stopped (such words are
+        no answer); "off": nothing, but what is said meanwhile counts. ``language``: BCP 47 tag, or
+        several, of which the one spoken is in the result; the first one is the prompt's.
+        ``hints``: words and phrases that are likely (see docs/scenarios.md for who uses them).
+        ``end_silence_s``: this much silence ends the utterance, 0.1 to 5. ``digits``: keys are an
+        answer, too: the first one stops the prompt, and speech after it does not count.
 
-        Raises RecognitionUnavailable when the recogniser or the fork fails, never waits for ever.
+        What was said before ``hear`` began does not count; what is being said when it begins does.
+        A noise without words counts as nothing said. Keys that were typed ahead do count.
+
+        Raises RecognitionUnavailable when the recogniser or the fork fails, never waits for ever;
+        with ``digits`` the turn goes on with the keys alone instead, and ``Heard.error`` says why.
+        Raises what ``speak`` raises.
         """
-        if timeout_s <= 0:
-            raise BadRequest("timeout_s", f"{timeout_s!r}: expected seconds, more than 0")
-        if barge_in not in ("voice", "off"):
-            raise BadRequest("barge_in", f"{barge_in!r}: expected 'voice' or 'off'")
-        self._ear.listen()
-        since_ms = self._ear.position_ms
-        played = None
-        if prompt is not None:
-            played = self._play_over(prompt, interruptible=barge_in == "voice")
-        utterance = self._await_utterance(since_ms, timeout_s)
-        if utterance is None:
-            return Heard(HearStatus.TIMEOUT, prompt=played)
-        return Heard(
-            HearStatus.RECOGNIZED,
-            utterance.text,
-            utterance.confidence,
-            utterance.language,
-            utterance.start_ms,
-            utterance.end_ms,
-            utterance.words,
-            played,
+        return self._dialogue.hear(
+            prompt,
+            timeout_s=timeout_s,
+            barge_in=barge_in,
+            language=language,
+            hints=hints,
+            end_silence_s=end_silence_s,
+            digits=digits,
         )
 
-    def _play_over(self, prompt: Prompt, *, interruptible: bool) -> Played:
-        if interruptible:
-            self._ear.on_voice(self._speaker.stop)
-        try:
-            return self._play(prompt)
-        finally:
-            self._ear.on_voice(None)
+    def cancel_hear(self, reason: str = "cancelled") -> bool:
+        """End the ``hear`` or ``read_digits`` under way, its prompt, too; it returns with the
+        status cancelled and this reason. From any thread, never blocks. Returns whether there was
+        one: one that has not begun is not cancelled."""
+        return self._dialogue.cancel_hear(reason)
 
-    def _await_utterance(self, since_ms: int, timeout_s: float) -> Utterance | None:
-        began = monotonic()
-        quiet_until = began + timeout_s  # no speech by then: timeout
-        spoken_since: float | None = None
-        while True:
-            seen = self._ear.changes  # before looking: what comes meanwhile ends the wait
-            self._agi.poll_hangup()
-            if (utterance := self._ear.take(since_ms)) is not None:
-                return utterance
-            self._check_recognition(began)
-            now = monotonic()
-            if self._ear.speaking:
-                spoken_since = spoken_since or now
-                if now - spoken_since > MAX_UTTERANCE_S:
-                    self._ear.end_utterance()
-                    spoken_since = now
-            else:
-                spoken_since = None
-                if self._ear.owed_s() is None and now >= quiet_until:
-                    return self._ear.take(since_ms)
-            left = quiet_until - now
-            self._ear.wait(seen, min(left, HANGUP_POLL_S) if left > 0 else HANGUP_POLL_S)
+    def listen(
+        self,
+        *,
+        partials: bool = True,
+        language: str | Sequence[str] | None = None,
+        hints: Sequence[str] = (),
+        on_result: ResultCallback | None = None,
+        on_final: ResultCallback | None = None,
+    ) -> Listening:
+        """Recognise all that the caller says, from now on until ``stop`` or the call's end, beside
+        whatever the scenario does: ``speak`` and ``hear`` work as ever, and both ``hear`` and the
+        listening get what is said.
 
-    def _check_recognition(self, began: float) -> None:
-        if self._ear.failure is not None:
-            raise RecognitionUnavailable(self._ear.failure)
-        owed_s = self._ear.owed_s() if self._ear.own_end else None
-        if owed_s is not None and owed_s > self._config.recognition_s:
-            raise RecognitionUnavailable(
-                f"no result within {self._config.recognition_s:g} s of the utterance's end"
-            )
-        if not self._ear.connected and monotonic() - began > STREAM_S:
-            raise RecognitionUnavailable(
-                f"no audio stream from Asterisk within {STREAM_S:g} s: is app_audiofork loaded, "
-                "and can Asterisk reach the frame sink (asterisk-dialog doctor)?"
-            )
+        ``partials``: also what the caller seems to be saying. ``on_result`` gets every result,
+        ``on_final`` the final ones; see ``on_dtmf`` for the thread they run on. ``language``,
+        ``hints``: as in ``hear``, for as long as it listens; a ``hear`` with its own has them for
+        its turn. One at a time: raises BadRequest while another has not been stopped.
+        """
+        return self._dialogue.listen(
+            partials=partials,
+            language=language,
+            hints=hints,
+            on_result=on_result,
+            on_final=on_final,
+        )
+
+    # Keys
+
+    def on_dtmf(self, callback: Callable[[str], object] | None) -> None:
+        """``callback`` gets each key from now on, one of 0-9 * # A-D; None: no longer. The keys can
+        be read all the same.
+
+        All callbacks of a call run one after the other, in order, on a thread of the call's own
+        that the runtime starts and ends. There ``cancel_hear``, ``Listening.stop``, ``log`` and
+        the properties are allowed, nothing else of the call. What a callback raises is logged.
+        Raises CommandRefused where the fork does not tell of keys (a module before version 2)."""
+        self._dialogue.on_dtmf(callback)
+
+    def read_digits(
+        self,
+        max: int = 1,
+        *,
+        terminator: str | None = "#",
+        timeout_s: float = 10.0,
+        between_s: float = 3.0,
+        prompt: Prompts | None = None,
+    ) -> DigitsRead:
+        """Keys: ``max`` of them, or fewer and ``terminator``, or fewer and ``between_s`` without
+        another. ``timeout_s``: for the first, from the prompt's end. The first key stops the
+        prompt.
+
+        Keys that were pressed before and that nobody has read count (64 at most are kept): when
+        there are some the prompt is not played. Raises what ``speak`` raises, BadRequest."""
+        return self._dialogue.read_digits(
+            Digits(max, terminator, between_s), timeout_s=timeout_s, prompt=prompt
+        )
 
     # Recording
 
-    def start_recording(self, name: str | None = None) -> Recording:
-        """Record both sides, mixed, to ``<recordings_dir>/<name>.wav`` (default: the call's id).
+    def start_recording(
+        self, name: str | None = None, *, directory: str | None = None
+    ) -> Recording:
+        """Record both sides, mixed, to ``<recordings_dir>/<directory>/<name>.wav``. Several may
+        run at once. ``name``: default the call's id (then ``<id>-2``, …); an older file of that
+        name is replaced. ``directory``: below recordings_dir, made by Asterisk when it is missing.
 
-        Raises BadRequest for a name that is no plain file name.
+        Raises BadRequest for a name or a directory that is none, CommandRefused when Asterisk
+        does not record.
         """
-        name = str(self.id) if name is None else name
-        if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}", name):
-            raise BadRequest("name", f"{name[:80]!r}: letters, digits, '_', '-' and '.' only")
-        path = f"{self._config.recordings_dir.rstrip('/')}/{name}.wav"
-        self._execute("MixMonitor", f"{path},i(DIALOG_MIXMONITOR)")
-        monitor_id = self.get_variable("DIALOG_MIXMONITOR") or ""
-        self._on_recording(path)
-        return Recording(self, path, monitor_id)
+        return self._recordings.start(name, directory)
 
     # Other channels
 
@@ -432,11 +453,9 @@ class Call:
 
     # Underneath
 
-    def _left_s(self) -> float:
-        return max(self._ends_at - monotonic(), 0.0) + self._config.command_s
-
     def _command(self, command: str, *args: object) -> Reply:
+        self._dialogue.check_thread()
         return self._agi.command(command, *args, timeout_s=self._config.command_s)
 
 
-__all__ = ["Call", "CallConfig", "CallInfo", "HearStatus", "Heard", "PlayEnd", "Recording", "Sound"]
+__all__ = ["Call", "CallConfig", "CallInfo", "Recording"]

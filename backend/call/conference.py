@@ -21,10 +21,11 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from backend.call.call import HearStatus, Prompt, Sound
 from backend.call.lent import Errand
 from backend.call.playback import Played, PlayEnd
+from backend.call.prompt import Prompt, Sound, Text
 from backend.call.tap import Tap
+from backend.call.turn import HearStatus
 from backend.errors import (
     AsteriskError,
     BadRequest,
@@ -368,6 +369,8 @@ class Conference:
         prompts = self._services.prompts
         if isinstance(prompt, Sound):
             audio = prompts.sound(prompt.name).audio()
+        elif isinstance(prompt, Text):
+            audio = prompts.text(prompt.text, prompt.language).audio()
         else:
             audio = prompts.text(prompt, self._info.language).audio()
         if audio is None:

@@ -10,8 +10,9 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import monotonic
+from typing import Protocol
 
 from backend.media.gate import Action, Audio, EndOfUtterance, Silence, VoiceGate
 from backend.media.voice import SpeechStarted
@@ -20,12 +21,12 @@ from backend.ports import (
     FRAME_BYTES,
     FRAME_MS,
     RATE_HZ,
+    CallRecognizer,
+    CallStream,
     Hypothesis,
     RecognitionEvent,
     RecognitionFailed,
     RecognitionOptions,
-    RecognitionStream,
-    Recognizer,
     StreamEnded,
     UtteranceEnded,
 )
@@ -53,6 +54,25 @@ class EarFigures:
     dropped_ms: int  # lost on the way, as the module told
 
 
+class Observer(Protocol):
+    """Who is told what the ear hears, as it hears it. No method may block."""
+
+    def on_voice(self, speaking: bool) -> None:
+        """Audio loop: the caller begins to speak, or has been silent for long enough."""
+
+    def on_time(self) -> None:
+        """Audio loop: with each piece of audio, and several times a second without any."""
+
+    def on_words(self, hypothesis: Hypothesis) -> None:
+        """The recogniser's thread: all of the utterance in progress, as it seems by now."""
+
+    def on_utterance(self, utterance: Utterance | None) -> None:
+        """The recogniser's thread: an utterance has ended; None: it had no words."""
+
+    def on_failure(self, message: str) -> None:
+        """The recogniser's thread: nothing more will be recognised."""
+
+
 class CallEar:
     """Hears one call's stream.
 
@@ -63,7 +83,7 @@ class CallEar:
     def __init__(
         self,
         channel: str,
-        recognizer: Recognizer,
+        recognizer: CallRecognizer,
         options: RecognitionOptions,
         gate: VoiceGate,
         *,
@@ -81,9 +101,10 @@ class CallEar:
         # Guards what the call's thread waits for. The counters and the stream are single
         # references, written by one thread each: readers need no lock.
         self._cond = threading.Condition()
-        self._stream: RecognitionStream | None = None
-        self._on_voice: Callable[[], object] | None = None
+        self._stream: CallStream | None = None
+        self._observers: tuple[Observer, ...] = ()
         self._voice = False
+        self._told = False  # the service ended the utterance before we heard silence
         self._acted_ms = 0  # of the stream, what the gate has decided about
         self._began_ms = 0  # where in the stream recognition, and its clock, began
         self._received_bytes = 0
@@ -107,12 +128,26 @@ class CallEar:
 
     # The call's thread
 
-    def listen(self) -> None:
-        """Begin recognition, from the first audio that comes after this. Idempotent."""
+    def listen(self, options: RecognitionOptions | None = None) -> None:
+        """Recognise, from the first audio that comes after this, or what is being said now, with
+        ``options`` (default: as before). A new session begins only where they differ."""
         with self._cond:
-            if self._stream is None and not self._closed:
+            self._options = options = options or self._options
+            stream = self._stream
+            if stream is None and not self._closed:
                 self._began_ms = self._acted_ms
-                self._stream = self._recognizer.open(self._options, self._recognised)
+                self._stream = self._recognizer.open(options, self._recognised)
+        if stream is not None:
+            stream.change(options)
+
+    @property
+    def options(self) -> RecognitionOptions:
+        """What is recognised now."""
+        return self._options
+
+    def end_silence(self, silence_ms: int | None) -> None:
+        """This much silence ends an utterance; None: as set for all calls."""
+        self._gate.end_silence(silence_ms)
 
     @property
     def position_ms(self) -> int:
@@ -125,11 +160,20 @@ class CallEar:
             audio_ms = self._received_bytes // BYTES_PER_MS
             return EarFigures(audio_ms, self._messages, self._connections, self._dropped_ms)
 
-    def on_voice(self, callback: Callable[[], object] | None) -> None:
-        """``callback`` runs in the audio loop with every frame in which the caller is speaking,
-        until it is taken away. It must not block."""
+    def watch(self, observer: Observer) -> None:
+        """Tell ``observer`` from now on."""
         with self._cond:
-            self._on_voice = callback
+            self._observers += (observer,)
+
+    def unwatch(self, observer: Observer) -> None:
+        """No longer; one call to it may be under way."""
+        with self._cond:
+            self._observers = tuple(o for o in self._observers if o is not observer)
+
+    def poke(self) -> None:
+        """Something else has happened that ``wait`` ends for. Any thread."""
+        with self._cond:
+            self._notify()
 
     @property
     def changes(self) -> int:
@@ -154,6 +198,16 @@ class CallEar:
     def speaking(self) -> bool:
         """The caller is speaking now."""
         return self._voice
+
+    @property
+    def mid_utterance(self) -> bool:
+        """The caller is speaking, and what he says has not been recognised as whole yet."""
+        return self._voice and not self._told
+
+    def pending(self) -> tuple[bool, float | None]:
+        """``speaking`` and ``owed_s``, of one moment."""
+        with self._cond:
+            return self._voice, self.owed_s()
 
     def owed_s(self) -> float | None:
         """Since when an ended utterance's text is awaited; None: nothing is."""
@@ -235,6 +289,8 @@ class CallEar:
 
     def on_tick(self) -> None:
         """Time goes by, audio or not; several times a second."""
+        for observer in self._observers:
+            observer.on_time()
         now = self._clock()
         if not self._connected or now - self._audio_at < FILL_AFTER_S:
             return
@@ -255,8 +311,8 @@ class CallEar:
             self._cut = False
             for action in self._gate.cut():
                 self._act(action)
-        if self._voice and (callback := self._on_voice) is not None:
-            callback()
+        for observer in self._observers:
+            observer.on_time()
 
     def _act(self, action: Action) -> None:
         with self._cond:  # against listen(): an action is before recognition's clock, or on it
@@ -280,20 +336,21 @@ class CallEar:
 
     def _voice_changed(self, speaking: bool, *, owed: bool) -> None:
         with self._cond:
-            self._voice = speaking
+            self._voice, self._told = speaking, False
             if owed:
                 # Of our own ends each gets an answer; the service finds one end, or none.
                 self._owed = self._owed + 1 if self.own_end else 1
                 if self._owed == 1:
                     self._owed_since = monotonic()
             self._notify()
+        for observer in self._observers:
+            observer.on_voice(speaking)
 
     # The recogniser's thread
 
     def _recognised(self, event: RecognitionEvent) -> None:
         if isinstance(event, Hypothesis):
-            if event.final:
-                self._finals.append(event)
+            self._words(event)
         elif isinstance(event, UtteranceEnded):
             self._utterance_ended(last=isinstance(event, StreamEnded))
         elif isinstance(event, RecognitionFailed):
@@ -302,17 +359,38 @@ class CallEar:
                 self._failure = event.message
                 self._ended = True
                 self._notify()
+            for observer in self._observers:
+                observer.on_failure(event.message)
+
+    def _words(self, event: Hypothesis) -> None:
+        if event.final:
+            self._finals.append(event)
+        if self._observers and event.text.strip():
+            known = self._finals if event.final else [*self._finals, event]
+            so_far = _join([part for part in known if part.text.strip()], self._began_ms)
+            seems = replace(
+                event,
+                text=so_far.text,
+                start_ms=so_far.start_ms,
+                end_ms=so_far.end_ms,
+                words=so_far.words,
+            )
+            for observer in self._observers:
+                observer.on_words(seems)
 
     def _utterance_ended(self, *, last: bool) -> None:
         finals, self._finals = [f for f in self._finals if f.text.strip()], []
         utterance = _join(finals, self._began_ms) if finals else None
         if utterance is not None:
             self._on_utterance(utterance)
+        for observer in self._observers:  # before it can be taken: it may be no answer
+            observer.on_utterance(utterance)
         with self._cond:
             self._owed = 0 if last else max(self._owed - 1, 0)
             self._owed_since = monotonic()  # of the next one, if another is owed
             self._ended = last
             if utterance is not None:
+                self._told = not self.own_end
                 self._utterances.append(utterance)
             self._notify()
 

@@ -3,53 +3,21 @@
 from __future__ import annotations
 
 import logging
-import threading
-from collections import deque
-from collections.abc import Callable
 
 from backend.call.ear import CallEar
+from backend.call.keys import Keys
 from backend.call.streaming import Link, StreamPlayback
 from backend.protocol import fork
 
 log = logging.getLogger(__name__)
 
-KEPT_DIGITS = 100  # what nobody takes drops the oldest; all are in the event log
-
-
-class Keys:
-    """The keys that the caller pressed, in order, with their places in the stream. Thread-safe."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._kept: deque[fork.Digit] = deque(maxlen=KEPT_DIGITS)
-        self._on_digit: Callable[[fork.Digit], None] | None = None
-
-    def on_digit(self, callback: Callable[[fork.Digit], None] | None) -> None:
-        """``callback`` runs in the audio loop with each key, until it is taken away. It must not
-        block."""
-        with self._lock:
-            self._on_digit = callback
-
-    def take(self) -> fork.Digit | None:
-        """The next key that nobody has taken."""
-        with self._lock:
-            return self._kept.popleft() if self._kept else None
-
-    def press(self, digit: fork.Digit) -> None:
-        """Audio loop: a key has come."""
-        with self._lock:
-            self._kept.append(digit)
-            callback = self._on_digit
-        if callback is not None:
-            callback(digit)
-
 
 class CallFork:
     """Implements ``ws_frames.Listener`` for one call. Audio loop only."""
 
-    def __init__(self, channel: str, ear: CallEar, stream: StreamPlayback) -> None:
-        self.keys = Keys()
+    def __init__(self, channel: str, ear: CallEar, stream: StreamPlayback, keys: Keys) -> None:
         self._channel = channel
+        self._keys = keys
         self._ear = ear
         self._stream = stream
         self._introduced = False
@@ -64,7 +32,7 @@ class CallFork:
 
     def on_message(self, message: fork.FromModule) -> None:
         if isinstance(message, fork.Digit):
-            self.keys.press(message)
+            self._keys.tell(message)
         elif isinstance(message, fork.Dropped):
             log.warning("%s: the fork lost %d ms of audio", self._channel, message.ms)
             self._ear.on_dropped(message.ms)

@@ -19,11 +19,13 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol
 from uuid import UUID
 
-from backend.call.call import NO_RESULT_APP, Call, CallInfo, Heard, Prompt
+from backend.call.call import NO_RESULT_APP, Call, CallInfo
 from backend.call.line import Line, open_line
 from backend.call.playback import Played
+from backend.call.prompt import Prompts
 from backend.call.screening import Screener, Tee, Verdict
 from backend.call.streams import keyed_url
+from backend.call.turn import Heard
 from backend.dialing.outcomes import unanswered
 from backend.errors import AsteriskUnavailable, BadRequest, CommandTimeout, Hangup
 from backend.media.screening import Stage
@@ -199,11 +201,11 @@ class Leg:
         """After ``dial_screened``: what became of it, and what said so; None: nothing did."""
         return self.screener.verdict if self.screener is not None else None
 
-    def speak(self, prompt: Prompt, **options: Any) -> Played:
+    def speak(self, prompt: Prompts, **options: Any) -> Played:
         """As ``Call.speak``. Raises Hangup when the leg is over, BadRequest while it is bridged."""
         return self._talk().speak(prompt, **options)
 
-    def hear(self, prompt: Prompt | None = None, **options: Any) -> Heard:
+    def hear(self, prompt: Prompts | None = None, **options: Any) -> Heard:
         """As ``Call.hear``. Raises Hangup when the leg is over, BadRequest while it is bridged."""
         return self._talk().hear(prompt, **options)
 
@@ -485,6 +487,7 @@ class Leg:
         if line is not None or self.screener is not None:
             self._services.streams.release(self.id)
         if line is not None:
+            line.dialogue.close()
             line.ear.close(0)
         self._call_back()
         self._finished.set()

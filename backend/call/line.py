@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from backend.call.call import Call, CallInfo
+from backend.call.dialogue import Dialogue, TalkConfig
 from backend.call.ear import CallEar
 from backend.call.fork import CallFork
+from backend.call.keys import Keys
 from backend.call.playback import FilePlayback
 from backend.call.speaker import Speaker
 from backend.call.streaming import StreamPlayback
@@ -20,7 +22,7 @@ from backend.model import Utterance
 from backend.ports import RecognitionOptions
 
 if TYPE_CHECKING:
-    from backend.call.call import Agi
+    from backend.call.dialogue import Agi
     from backend.call.runner import Services
 
 
@@ -29,6 +31,7 @@ class Line:
     """One channel's parts, joined."""
 
     call: Call
+    dialogue: Dialogue
     ear: CallEar
     stream: StreamPlayback
     fork: CallFork
@@ -65,14 +68,30 @@ def open_line(
     """Nothing is sent yet, and no stream is claimed."""
     ear = open_ear(info.channel, services, info.language, on_said)
     stream = StreamPlayback(agi, info.channel)
+    keys = Keys()
+    dialogue = Dialogue(
+        info.channel,
+        TalkConfig(
+            info.language,
+            services.call.command_s,
+            services.call.recognition_s,
+            services.call.max_call_s,
+            services.voice.decide_ms,
+            services.voice.backchannel,
+        ),
+        agi,
+        Speaker(info.channel, stream, FilePlayback(agi, services.ami, info.channel)),
+        ear,
+        keys,
+        prompts=services.prompts,
+        on_spoken=on_said,
+    )
     call = Call(
         info,
         services.call,
         agi,
-        Speaker(info.channel, stream, FilePlayback(agi, services.ami, info.channel)),
-        ear,
-        prompts=services.prompts,
-        on_spoken=on_said,
+        dialogue,
         on_recording=on_recorded,
+        shared=services.shared,
     )
-    return Line(call, ear, stream, CallFork(info.channel, ear, stream))
+    return Line(call, dialogue, ear, stream, CallFork(info.channel, ear, stream, keys))

@@ -13,10 +13,11 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from time import monotonic
-from typing import Protocol
+from typing import Literal, Protocol
 
 from backend.errors import AsteriskError, CommandRefused
 from backend.ports import Ami, AmiReply
@@ -27,6 +28,7 @@ log = logging.getLogger(__name__)
 REPEAT_STOP_S = 0.1
 STOP_REPLY_S = 1.0
 DRAIN_MS = 60
+ALL_KEYS = "0123456789*#ABCD"
 NO_KEY = "x"  # never pressed: "" would mean '#' (forward) and '*' (rewind)
 
 
@@ -40,10 +42,13 @@ class PlayEnd(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Played:
-    """``end_ms``: how much of the prompt was played."""
+    """``end_ms``: how much of the prompt was played. ``by``: what interrupted it. ``error``: why
+    the prompt of ``on_error`` was played instead."""
 
     end: PlayEnd
     end_ms: int
+    by: Literal["voice", "words", "keys", "cancel"] | None = None
+    error: str | None = None
 
 
 class Commands(Protocol):
@@ -65,9 +70,17 @@ class FilePlayback:
         self._unanswered = 0  # stops sent, no reply yet
         self._queued = 0  # stops that Asterisk has put on the channel during this prompt
 
-    def play(self, sound: str, *, timeout_s: float, from_ms: int = 0) -> Played:
+    def play(
+        self,
+        sound: str,
+        *,
+        timeout_s: float,
+        from_ms: int = 0,
+        on_key: Callable[[str], object] | None = None,
+    ) -> Played:
         """Play ``sound`` (Asterisk's name for it, no extension) from ``from_ms`` on, to its end or
-        to ``stop``. ``end_ms`` of the result counts from the sound's beginning.
+        to ``stop``. ``end_ms`` of the result counts from the sound's beginning. ``on_key``: a key
+        ends it, too, and is told; for forks that tell of none.
 
         Raises Hangup, CommandTimeout, CommandRefused (no such sound).
         """
@@ -77,7 +90,14 @@ class FilePlayback:
         try:
             skip = ("", str(from_ms)) if from_ms else ()
             reply = self._agi.command(
-                "CONTROL STREAM FILE", sound, "", "3000", NO_KEY, NO_KEY, *skip, timeout_s=timeout_s
+                "CONTROL STREAM FILE",
+                sound,
+                ALL_KEYS if on_key else "",
+                "3000",
+                NO_KEY,
+                NO_KEY,
+                *skip,
+                timeout_s=timeout_s,
             )
         finally:
             took_ms = round((monotonic() - began) * 1000)
@@ -93,6 +113,9 @@ class FilePlayback:
         end_ms = int(reply.extra.get("endpos", "-1"))
         if end_ms < 0:  # Asterisk's word for "the file's end"
             end_ms = from_ms + took_ms
+        if on_key is not None and reply.result not in ("0", "-1"):
+            on_key(chr(int(reply.result)))
+            return Played(PlayEnd.INTERRUPTED, end_ms, "keys")
         return Played(PlayEnd.INTERRUPTED if stopped else PlayEnd.COMPLETED, end_ms)
 
     def stop(self) -> bool:

@@ -74,6 +74,12 @@ class Pump:
         self.close()
         return items
 
+    def hold(self, on: bool) -> list[Item]:
+        """What pauses the prompt, or lets it go on."""
+        if self._closed:
+            return []
+        return [*self._open(), fork.Pause(self.play) if on else fork.Resume(self.play)]
+
     def close(self) -> None:
         """The prompt is over."""
         self._over = self._closed = True

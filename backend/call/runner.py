@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import count
 from typing import Any, Protocol
 from uuid import UUID, uuid4
 
-from backend.call.call import NO_RESULT_APP, Agi, CallConfig, CallInfo
+from backend.call.backchannel import BackchannelBook
+from backend.call.call import NO_RESULT_APP, CallConfig, CallInfo
+from backend.call.dialogue import Agi
+from backend.call.ending import COMPLETED, checked, outcome_of
 from backend.call.lent import LentAgi
 from backend.call.line import open_line
 from backend.call.others import LegServices, OtherChannels
 from backend.call.scenario import ScenarioFunction
+from backend.call.shared import Shared
 from backend.call.streams import Streams, keyed_url
 from backend.errors import (
     AsteriskError,
     DialogError,
     Hangup,
-    RecognitionUnavailable,
     ScenarioError,
-    SynthesisUnavailable,
 )
 from backend.model import (
     CallEnded,
@@ -35,7 +36,7 @@ from backend.model import (
     TaskState,
     Utterance,
 )
-from backend.ports import Ami, Prompts, Recognizer, RecordSink
+from backend.ports import Ami, CallRecognizer, Prompts, RecordSink
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +68,8 @@ class VoiceConfig:
     onset_ms: int
     end_silence_ms: int
     own_end_of_utterance: bool
+    decide_ms: int = 1000  # see dialogue.TalkConfig
+    backchannel: BackchannelBook = field(default_factory=lambda: BackchannelBook({}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,13 +86,14 @@ class Services:
     own_fork: bool  # the dialplan's fork may end in another worker: start our own
     ami: Ami
     streams: Streams
-    recognizer: Recognizer
+    recognizer: CallRecognizer
     records: RecordSink
     scenarios: Callable[[], Mapping[str, ScenarioFunction]]
     route: Callable[[str], str | None]  # dialled number → scenario
     prompts: Prompts
     stopping: Callable[[], bool]  # the worker ends
     legs: LegServices
+    shared: Shared = field(default_factory=Shared)
 
 
 def run_call(agi: AgiSession, requested: str, services: Services) -> None:
@@ -152,9 +156,10 @@ class _Session:
         self._info = info
         self._fork_id = variables.get("DIALOG_FORK_ID") or variables.get("WS_SOCKET_SESSION", "")
         self._services = services
-        # Our own fork has a key of its own: the dialplan's, which it replaces, may connect later.
-        self._own_fork = services.own_fork or not self._fork_id
-        self._stream_key = f"call-{info.id}" if self._own_fork else info.channel
+        # The dialplan's fork is known by its channel. Our own has a key, for where it comes beside
+        # the dialplan's, that one may be the later of the two to connect.
+        self._theirs = bool(self._fork_id) and not services.own_fork
+        self._stream_key = info.channel if self._theirs else f"call-{info.id}"
         self._numbers = count()
         self._line = open_line(
             self._agi, info, services, on_said=self._said, on_recorded=self._recorded
@@ -189,8 +194,8 @@ class _Session:
         error: str | None = None
         try:
             self._fork()
-            result = self._json(self._scenario()(self._call))
-            outcome = Outcome(TaskState.DONE, Reason.COMPLETED)
+            result = checked(self._scenario()(self._call))
+            outcome = COMPLETED
         except (Exception, SystemExit) as raised:  # noqa: BLE001  a call begins and ends here
             outcome, error = self._settle(raised)
         self._close(outcome, result, error)
@@ -203,16 +208,9 @@ class _Session:
             raise ScenarioError(f"there is no scenario {self._info.scenario!r}; known: {names}")
         return function
 
-    def _json(self, result: Any) -> Any:
-        try:
-            json.dumps(result, allow_nan=False)
-        except (TypeError, ValueError) as error:
-            raise ScenarioError(f"the scenario's result is not JSON: {error}") from None
-        return result
-
     def _fork(self) -> None:
         """Make sure the audio comes to this worker."""
-        if not self._own_fork:
+        if self._theirs:
             return
         if self._fork_id:
             self._exec("StopAudioFork", self._fork_id)
@@ -250,27 +248,19 @@ class _Session:
             stopped = self._services.stopping()
             reason = Reason.BACKEND_LOST if stopped else Reason.SCENARIO_ERROR
             return Outcome(TaskState.FAILED, reason), self._agi.aborted
-        if isinstance(raised, Hangup) and self._call.hung_up:
-            return Outcome(TaskState.DONE, Reason.COMPLETED), None
-        if isinstance(raised, Hangup):
-            reason = Reason.ASTERISK_LOST if self._agi.asterisk_lost else Reason.CALLER_HANGUP
-            return Outcome(TaskState.FAILED, reason), None
-        error = f"{type(raised).__name__}: {raised}"
-        if isinstance(raised, RecognitionUnavailable):
-            reason = Reason.RECOGNITION_UNAVAILABLE
-        elif isinstance(raised, SynthesisUnavailable):
-            reason = Reason.SYNTHESIS_UNAVAILABLE
-        else:
-            reason = Reason.SCENARIO_ERROR
+        lost = self._agi.asterisk_lost
+        outcome, error = outcome_of(raised, by_robot=self._call.hung_up, lost=lost)
         if isinstance(raised, DialogError):
-            log.error("call %s: scenario %s: %s", info.id, info.scenario, error)
+            if error is not None:
+                log.error("call %s: scenario %s: %s", info.id, info.scenario, error)
         else:
             log.error("call %s: scenario %s raised", info.id, info.scenario, exc_info=raised)
-        return Outcome(TaskState.FAILED, reason), error
+        return outcome, error
 
     def _close(self, outcome: Outcome, result: Any, error: str | None) -> None:
         """Last words, last record; then, and only then, the dialplan is told all was well."""
         info = self._info
+        self._line.dialogue.close()
         self._others.close()
         self._stop_fork()
         self._services.streams.release(self._stream_key)

@@ -1,12 +1,11 @@
-"""Scenarios by name: the decorator, and loading from a folder."""
+"""Scenarios by name: the decorator."""
 
 from __future__ import annotations
 
-import importlib.util
 import re
-import sys
-from collections.abc import Callable
-from pathlib import Path
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from backend.errors import ScenarioError
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
 ScenarioFunction = Callable[["Call"], Any]
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
-_loading: list[dict[str, ScenarioFunction]] = []
+_thread = threading.local()  # .found: where the file that this thread is loading puts its scenarios
 
 
 def scenario(name: str) -> Callable[[ScenarioFunction], ScenarioFunction]:
@@ -31,51 +30,23 @@ def scenario(name: str) -> Callable[[ScenarioFunction], ScenarioFunction]:
 
     def register(function: ScenarioFunction) -> ScenarioFunction:
         function.__dict__["scenario_name"] = name
-        if _loading:
-            known = _loading[-1]
-            if name in known:
+        found: dict[str, ScenarioFunction] | None = getattr(_thread, "found", None)
+        if found is not None:
+            if name in found:
                 raise ScenarioError(f"scenario {name!r} is defined twice")
-            known[name] = function
+            found[name] = function
         return function
 
     return register
 
 
-def load(folders: list[Path]) -> dict[str, ScenarioFunction]:
-    """Every scenario in the ``*.py`` files of the folders; a later folder replaces by name.
-
-    Raises ScenarioError that names the file and what is wrong with it.
-    """
+@contextmanager
+def registering() -> Iterator[dict[str, ScenarioFunction]]:
+    """The scenarios that are defined by this thread inside; not those of a file loaded within."""
+    before = getattr(_thread, "found", None)
     found: dict[str, ScenarioFunction] = {}
-    for folder in folders:
-        if not folder.is_dir():
-            raise ScenarioError(f"scenarios folder {folder}: there is no such folder")
-        in_folder: dict[str, ScenarioFunction] = {}
-        for file in sorted(folder.glob("*.py")):
-            if file.name == "__init__.py":
-                continue
-            in_file = _load_file(file)
-            if twice := in_folder.keys() & in_file.keys():
-                raise ScenarioError(f"{file}: scenario {min(twice)!r} is also in another file")
-            in_folder.update(in_file)
-        found.update(in_folder)
-    return found
-
-
-def _load_file(file: Path) -> dict[str, ScenarioFunction]:
-    module_name = f"dialog_scenario_{file.stem}"
-    spec = importlib.util.spec_from_file_location(module_name, file)
-    if spec is None or spec.loader is None:
-        raise ScenarioError(f"{file}: cannot be read as Python")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[module_name] = module
-    _loading.append({})
+    _thread.found = found
     try:
-        spec.loader.exec_module(module)
-    except ScenarioError as error:
-        raise ScenarioError(f"{file}: {error}") from None
-    except Exception as error:
-        raise ScenarioError(f"{file}: {type(error).__name__}: {error}") from error
+        yield found
     finally:
-        found = _loading.pop()
-    return found
+        _thread.found = before

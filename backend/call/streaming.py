@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from itertools import count
 from time import monotonic
-from typing import Protocol
+from typing import Literal, Protocol
 
 from backend.call.playback import Commands
 from backend.call.pump import Item, Pump
@@ -31,6 +31,9 @@ REPLY_S = 5.0
 # which knows better what was wrong.
 WAIT_MS = 15_000
 RESULT = "${AUDIOFORK_PLAY_STATUS}|${AUDIOFORK_PLAY_MS}"
+
+
+Wanted = Literal["play", "pause", "stop"]
 
 
 class Link(Protocol):
@@ -70,6 +73,7 @@ class _Running:
     link: Link
     pump: Pump
     stopped: bool = False
+    paused: bool = False
 
     def push(self) -> None:
         """Audio loop: send what may be sent."""
@@ -79,6 +83,11 @@ class _Running:
     def clear(self) -> None:
         """Audio loop: end it."""
         if items := self.pump.clear():
+            self.link.send(*items)
+
+    def hold(self) -> None:
+        """Audio loop: let it stand still, or go on, as it should by now."""
+        if items := self.pump.hold(self.paused):
             self.link.send(*items)
 
 
@@ -120,9 +129,16 @@ class StreamPlayback:
             self._expected_at = None
 
     def play(
-        self, link: Link, audio: PromptAudio, *, timeout_s: float, from_ms: int = 0
+        self,
+        link: Link,
+        audio: PromptAudio,
+        *,
+        timeout_s: float,
+        from_ms: int = 0,
+        wanted: Callable[[], Wanted] = lambda: "play",
     ) -> Streamed:
-        """Play ``audio`` from ``from_ms`` on, to its end or to ``stop``.
+        """Play ``audio`` from ``from_ms`` on, to its end or to ``stop``. ``wanted``: what was
+        asked for, perhaps a moment before there was a prompt to do it to.
 
         Raises Hangup, CommandTimeout, SynthesisUnavailable.
         """
@@ -132,6 +148,7 @@ class StreamPlayback:
         running = _Running(link, pump)
         with self._cond:
             self._running = running
+        self._catch_up(wanted)
         audio.subscribe(lambda: link.run(running.push))
         link.run(running.push)
         try:
@@ -153,6 +170,15 @@ class StreamPlayback:
                 self._expected_at = self._clock()
         return streamed
 
+    def _catch_up(self, wanted: Callable[[], Wanted]) -> None:
+        """Other threads change their minds meanwhile: until nothing has changed."""
+        want: Wanted = "play"
+        while want != (want := wanted()):
+            if want == "stop":
+                self.stop()
+            else:
+                self.pause(want == "pause")
+
     def _result(self) -> Streamed:
         reply = self._agi.command("GET FULL VARIABLE", RESULT, timeout_s=REPLY_S)
         status, _, played = (reply.data or "").partition("|")
@@ -173,6 +199,17 @@ class StreamPlayback:
                 return False
             running.stopped = True
         running.link.run(running.clear)
+        return True
+
+    def pause(self, on: bool = True) -> bool:
+        """Let the prompt under way stand still, or go on at the very sample. Returns whether
+        that was done now."""
+        with self._cond:
+            running = self._running
+            if running is None or running.stopped or running.paused is on:
+                return False
+            running.paused = on
+        running.link.run(running.hold)
         return True
 
     # The audio loop

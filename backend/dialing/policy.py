@@ -52,11 +52,16 @@ _PARAMETERS = (
 )
 
 
+def _no_route(_number: str) -> None:
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class Rules:
     """What this installation allows; the names are those of the settings.
 
     ``scenarios``: the known names, None when they are not known where requests are admitted.
+    ``route``: dialled number → scenario, for requests that name none.
     """
 
     channels: Mapping[str, str] = field(default_factory=lambda: {"default": "PJSIP/{phone}@trunk"})
@@ -67,9 +72,15 @@ class Rules:
     default_scenario: str = "article"
     scenarios: Collection[str] | None = None
     dial_timeout_s: float = 30.0
+    route: Callable[[str], str | None] = _no_route
 
     @classmethod
-    def of(cls, settings: Settings, scenarios: Collection[str] | None = None) -> Rules:
+    def of(
+        cls,
+        settings: Settings,
+        scenarios: Collection[str] | None = None,
+        route: Callable[[str], str | None] = _no_route,
+    ) -> Rules:
         return cls(
             channels=MappingProxyType(dict(settings.channels)),
             contexts=settings.contexts,
@@ -79,6 +90,7 @@ class Rules:
             default_scenario=settings.default_scenario,
             scenarios=scenarios,
             dial_timeout_s=settings.dial_timeout_s,
+            route=route,
         )
 
 
@@ -92,9 +104,10 @@ def admit(params: Mapping[str, object], rules: Rules) -> TaskRequest:
     Raises BadRequest.
     """
     _refuse_unknown(params)
+    phone = _phone(params)
     return TaskRequest(
-        phone=_phone(params),
-        scenario=_scenario(params, rules),
+        phone=phone,
+        scenario=_scenario(params, phone, rules),
         file=_optional(params, "file", _file),
         context=_one_of(params, "context", rules.contexts, rules.contexts[0]),
         channel=_one_of(params, "channel", rules.channels, "default"),
@@ -139,10 +152,22 @@ def _file(name: str, file: str) -> str:
     return file
 
 
-def _scenario(params: Mapping[str, object], rules: Rules) -> str:
-    if "scenario" not in params:
+def _scenario(params: Mapping[str, object], phone: str, rules: Rules) -> str:
+    if "scenario" in params:
+        return known_scenario(_text("scenario", params["scenario"]), rules)
+    routed = rules.route(phone)
+    if routed is None:
         return rules.default_scenario
-    scenario = _text("scenario", params["scenario"])
+    if rules.scenarios is not None and routed not in rules.scenarios:
+        raise BadRequest(
+            "scenario",
+            f"is missing, and the route of {phone} names {_shown(routed)}, which is unknown",
+        )
+    return routed
+
+
+def known_scenario(scenario: str, rules: Rules) -> str:
+    """``scenario``, if there is one of that name. Raises BadRequest."""
     if not _SCENARIO.fullmatch(scenario):
         raise BadRequest(
             "scenario",

@@ -24,6 +24,7 @@ PERSON_WORDS = frozenset(
 )
 _FEW_WORDS = 4
 _MOST_BEEPS = 10  # remembered
+_SILENCE = bytes(FRAME_BYTES)
 
 
 class AnsweredBy(StrEnum):
@@ -104,13 +105,14 @@ class AnsweringDetector:
         """Stream time since the answer (a multiple of 20 ms)."""
         return self._now_ms
 
-    def feed(self, pcm: bytes) -> Answered | None:
-        """8 kHz slin16. The verdict, when it comes of this."""
+    def feed(self, pcm: bytes, *, tone: bool = False) -> Answered | None:
+        """8 kHz slin16; ``tone``: it is known to be one, so no voice. The verdict, when it comes
+        of this."""
         before = self.answered
         data = self._rest + pcm if self._rest else pcm
         end = len(data) - len(data) % FRAME_BYTES
         for place in range(0, end, FRAME_BYTES):
-            self._frame(data[place : place + FRAME_BYTES])
+            self._frame(data[place : place + FRAME_BYTES], tone)
         self._rest = data[end:]
         return self.answered if before is None else None
 
@@ -128,11 +130,11 @@ class AnsweringDetector:
             return self._decide(AnsweredBy.MACHINE, AnsweringReason.MACHINE_WORDS)
         return None
 
-    def _frame(self, frame: bytes) -> None:
+    def _frame(self, frame: bytes, tone: bool) -> None:
         self._now_ms += FRAME_MS
         beep = self._beep.push(frame)
         if self.answered is None:
-            for event in self._voice.feed(frame):
+            for event in self._voice.feed(_SILENCE if tone else frame):
                 self._voice_event(event)
         if beep is not None:
             self._keep(beep)

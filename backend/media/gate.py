@@ -73,6 +73,10 @@ class VoiceGate:
         """Between SpeechStarted and EndOfUtterance."""
         return self._speaking
 
+    def end_silence(self, silence_ms: int | None) -> None:
+        """This much silence ends an utterance from now on; None: as it was made."""
+        self._detector.end_silence(silence_ms)
+
     def push(self, pcm: bytes) -> list[Action]:
         """Any length of 8 kHz slin16; one 20 ms frame at a time gives the least delay."""
         actions: list[Action] = []

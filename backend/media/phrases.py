@@ -11,6 +11,7 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import groupby
 from pathlib import Path
 
 from backend.errors import ConfigError
@@ -106,9 +107,10 @@ class Phrases:
 
 
 def normal_words(text: str) -> list[str]:
-    """The words of a text: small letters, е for ё, no punctuation; a hyphen parts words."""
+    """The words of a text: small letters, е for ё, no punctuation; a hyphen parts words. A word
+    said twice running is one."""
     plain = unicodedata.normalize("NFC", text).casefold().replace("ё", "е").replace("’", "'")
-    return _WORD.findall(plain)
+    return [word for word, _ in groupby(_WORD.findall(plain))]
 
 
 def load(path: Path | None = None) -> Phrases:

@@ -258,8 +258,10 @@ class ScreeningMachine:
             self._decide(_OF_TONE[tone.kind], ScreenReason.TONE, event.at_ms, hang_up=True)
 
     def _was_announced(self, kind: ToneKind, sound_ms: int) -> bool:
-        spoken = sound_ms >= self._config.announced_ms or self._sit_ms is not None
-        return kind in _ENDED_BY and spoken and self.stage is not Stage.ANSWERED
+        # While it rings, music is what some carriers play instead of the ringing tone.
+        spoken = sound_ms >= self._config.announced_ms and self.stage is not Stage.RINGING
+        announced = spoken or self._sit_ms is not None
+        return kind in _ENDED_BY and announced and self.stage is not Stage.ANSWERED
 
     def _announced(self, event: Announced) -> None:
         self._note(event.at_ms, f"announcement: {event.said}: {event.words!r}")
@@ -337,6 +339,11 @@ class CallScreening:
         return self._reader.text
 
     @property
+    def in_tone(self) -> bool:
+        """A tone is heard now: nothing for a recogniser."""
+        return self._tones.in_tone
+
+    @property
     def beeps(self) -> tuple[Beep, ...]:
         """Those after the answer, also after the verdict: a message can be left. Their times
         count from the answer."""
@@ -359,7 +366,7 @@ class CallScreening:
         for tone in self._tones.feed(frame):
             found = self._machine.on(ToneHeard(at_ms, tone, self._tones.sound_ms)) or found
         if self._answering is not None:
-            answered = self._answering.feed(frame)
+            answered = self._answering.feed(frame, tone=self.in_tone)
             if answered is not None:
                 found = self._machine.on(WhoAnswered(at_ms, answered)) or found
         return found or self.tick(at_ms)

@@ -10,7 +10,7 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from itertools import pairwise
+from itertools import combinations, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -128,7 +128,26 @@ def _tones(data: dict[str, Any], country: str, name: str, below: tuple[str, ...]
         if key not in list(ToneKind):
             raise ConfigError(f"{where}.{key}: no such tone; known: {', '.join(ToneKind)}")
         found[ToneKind(key)] = _tone(ToneKind(key), value, f"{where}.{key}")
+    _check_apart(found, where)
     return tuple(found.values())
+
+
+def _check_apart(found: Mapping[ToneKind, Tone], where: str) -> None:
+    """Two tones that one sound would fit are refused: which it is, nobody could tell."""
+    for one, other in combinations(found.values(), 2):
+        if one.spectra != other.spectra:
+            continue
+        same = bool(one.continuous_ms and other.continuous_ms) or (
+            len(one.cells) == len(other.cells) == 1
+            and _overlap(one.cells[0].on, other.cells[0].on)
+            and _overlap(one.cells[0].off, other.cells[0].off)
+        )
+        if same:
+            raise ConfigError(f"{where}: {one.kind} and {other.kind} may sound the same")
+
+
+def _overlap(one: Span, other: Span) -> bool:
+    return one.least_ms < other.most_ms and other.least_ms < one.most_ms
 
 
 def _tone(kind: ToneKind, value: object, where: str) -> Tone:

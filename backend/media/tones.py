@@ -123,6 +123,11 @@ class ToneDetector:
         return int(self._runs.now_ms)
 
     @property
+    def in_tone(self) -> bool:
+        """One of the frequencies is heard now, whatever the cadence."""
+        return self._runs.current.kind >= 0 and self._runs.whole
+
+    @property
     def sound_ms(self) -> int:
         """How long there was sound so far that is none of the tones: voice, music, noise."""
         current = self._runs.current

@@ -64,7 +64,7 @@ class VoiceDetector:
         self._vad = webrtcvad.Vad(mode)
         self._needed = max(1, onset_ms // FRAME_MS)
         self._votes: deque[bool] = deque(maxlen=self._needed + self._needed // 2)
-        self._end_silence_ms = end_silence_ms
+        self._default_silence_ms = self._end_silence_ms = end_silence_ms
         self._floor_dbfs = floor_dbfs
         self._noise_dbfs = floor_dbfs - _MARGIN_DB
         self._recent: deque[float] = deque(maxlen=_STEADY_FRAMES)  # levels within speech
@@ -82,6 +82,10 @@ class VoiceDetector:
     def now_ms(self) -> int:
         """Stream time up to which has been judged (a multiple of 20 ms)."""
         return self._now_ms
+
+    def end_silence(self, silence_ms: int | None) -> None:
+        """No voice this long ends speech from now on; None: as it was made."""
+        self._end_silence_ms = silence_ms or self._default_silence_ms
 
     def feed(self, pcm: bytes) -> list[VoiceEvent]:
         """Judge 8 kHz slin16; what does not fill a 20 ms frame is kept for the next call."""

@@ -7,12 +7,15 @@ words) is recognised as nothing.
 
 from __future__ import annotations
 
+import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pocketsphinx
+
+from backend.speech.text import HINTS_MODEL
 
 RATE_HZ = 16000  # of the acoustic model
 FRAME_MS = 10
@@ -47,6 +50,8 @@ GRAMMARS: Mapping[str, Grammar] = {
         other_weight=1e-5,
     ),
 }
+
+MAX_HINTED = 8  # sets of hints whose decoders are kept
 
 # Enough to fit any other sound better than a wrong word does, too few to beat the right word. With
 # all 39 phones the loop wins against a third of the true answers.
@@ -123,28 +128,75 @@ class Decoder:
 
 
 class DecoderPool:
-    """Decoders for reuse; keeps at most ``keep`` idle ones a grammar."""
+    """Decoders for reuse; keeps at most ``keep`` idle ones a grammar, and those of the MAX_HINTED
+    hinted ones that were used last."""
 
     def __init__(self, grammars: Mapping[str, Grammar] = GRAMMARS, keep: int = 16) -> None:
-        self._grammars = grammars
+        self._grammars = dict(grammars)
         self._keep = keep
         self._idle: dict[str, list[Decoder]] = {name: [] for name in grammars}
+        self._hinted: dict[str, tuple[Grammar, tuple[str, ...]]] = {}
 
     def take(self, model: str) -> Decoder:
         """A decoder that nobody else uses. Raises KeyError for an unknown model."""
+        if model.startswith(HINTS_MODEL):
+            self._remember(model)
         idle = self._idle[model]
-        decoder = idle.pop() if idle else Decoder(self._grammars[model])
+        decoder = idle.pop() if idle else Decoder(self._grammar(model))
         decoder.reset()
         return decoder
 
     def give_back(self, model: str, decoder: Decoder) -> None:
         """Only between utterances."""
-        if len(self._idle[model]) < self._keep:
-            self._idle[model].append(decoder)
+        idle = self._idle.get(model)
+        if idle is not None and len(idle) < self._keep:
+            idle.append(decoder)
+
+    def unusable(self, model: str) -> tuple[str, ...]:
+        """The hints of a model in use whose words the dictionary does not have."""
+        return self._hinted[model][1] if model in self._hinted else ()
+
+    def knows(self, model: str) -> bool:
+        return model in self._grammars or model.startswith(HINTS_MODEL)
 
     @property
     def models(self) -> tuple[str, ...]:
         return tuple(self._grammars)
+
+    def _grammar(self, model: str) -> Grammar:
+        return self._hinted[model][0] if model in self._hinted else self._grammars[model]
+
+    def _remember(self, model: str) -> None:
+        known = self._hinted.pop(model, None)
+        self._hinted[model] = known or hinted(self._grammars[GENERAL], model)  # the last
+        self._idle.setdefault(model, [])
+        if len(self._hinted) > MAX_HINTED:
+            oldest = next(iter(self._hinted))
+            del self._hinted[oldest], self._idle[oldest]
+
+
+def grammars_with(phrases: Sequence[str]) -> tuple[Mapping[str, Grammar], tuple[str, ...]]:
+    """GRAMMARS, the general one with these phrases more; and those that cannot be added because
+    the dictionary has not all of their words."""
+    general, unusable = hinted(GRAMMARS[GENERAL], HINTS_MODEL + "|".join(phrases))
+    return {**GRAMMARS, GENERAL: general}, tuple(phrase for phrase in unusable if phrase)
+
+
+def hinted(general: Grammar, model: str) -> tuple[Grammar, tuple[str, ...]]:
+    """``general`` with the phrases that ``model`` names, and those that cannot be added because
+    the dictionary has not all of their words."""
+    wanted = [_spelled(phrase) for phrase in model.removeprefix(HINTS_MODEL).split("|")]
+    words = {word for phrase in wanted for word in phrase.split()}
+    known = {_plain(line.split(" ", 1)[0]) for line in _dictionary_lines(words)}
+    usable = [phrase for phrase in wanted if phrase and known.issuperset(phrase.split())]
+    phrases = tuple(dict.fromkeys((*general.phrases, *usable)))
+    unusable = tuple(phrase for phrase in wanted if phrase not in phrases)
+    return Grammar(phrases, general.other_weight), unusable
+
+
+def _spelled(phrase: str) -> str:
+    """As the dictionary writes it."""
+    return " ".join(re.sub(r"[^\w' -]", " ", phrase.lower()).split())
 
 
 def _model() -> Path:
@@ -153,12 +205,14 @@ def _model() -> Path:
 
 def _dictionary(phrases: tuple[str, ...]) -> str:
     """The lines of the model's dictionary for our words, and one for each phone of the loop."""
-    wanted = {word for phrase in phrases for word in phrase.split()}
-    lines = []
-    with (_model() / "cmudict-en-us.dict").open(encoding="utf-8") as full:
-        lines = [line for line in full if _plain(line.split(" ", 1)[0]) in wanted]
+    lines = _dictionary_lines({word for phrase in phrases for word in phrase.split()})
     lines += [f"{_LOOP_PREFIX}{phone.lower()} {phone}\n" for phone in _LOOP_PHONES]
     return "".join(lines)
+
+
+def _dictionary_lines(words: set[str]) -> list[str]:
+    with (_model() / "cmudict-en-us.dict").open(encoding="utf-8") as full:
+        return [line for line in full if _plain(line.split(" ", 1)[0]) in words]
 
 
 def _jsgf(grammar: Grammar) -> str:

@@ -54,7 +54,7 @@ def die_with_parent() -> None:
 
 
 async def _serve(options: argparse.Namespace) -> int:
-    from backend.speech.grammar import DecoderPool
+    from backend.speech.grammar import DecoderPool, grammars_with
     from backend.speech.local_stt import LocalRecognizer
 
     limits = Limits(
@@ -64,8 +64,12 @@ async def _serve(options: argparse.Namespace) -> int:
         requests_per_s=options.requests_per_s,
         synthesis_chars=options.synthesis_chars,
     )
+    grammars, unusable = grammars_with(options.phrase)
+    if unusable:
+        sys.stderr.write(f"the local speech server cannot know: {', '.join(unusable)}\n")
+    pool = DecoderPool(grammars)
     server = grpc.aio.server(options=_OPTIONS, maximum_concurrent_rpcs=options.max_sessions)
-    stt = LocalRecognizer(limits, _gatekeeper(options), DecoderPool())
+    stt = LocalRecognizer(limits, _gatekeeper(options), pool)
     tts = LocalSynthesizer(limits, _gatekeeper(options))
     stt_service_pb2_grpc.add_RecognizerServicer_to_server(stt, server)
     tts_service_pb2_grpc.add_SynthesizerServicer_to_server(tts, server)
@@ -118,6 +122,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--idle-s", type=float, default=limits.idle_s, help="longest time without a message")
     add("--requests-per-s", type=int, default=limits.requests_per_s, help="of each service")
     add("--synthesis-chars", type=int, default=limits.synthesis_chars)
+    add("--phrase", action="append", default=[], help="one more that is recognised; repeatable")
     add("--max-sessions", type=int, default=200, help="requests in progress at once")
     add("--log-level", default="WARNING")
     add("--stay", action="store_true", help="outlive the process that started this one")

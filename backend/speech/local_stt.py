@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import time
 from collections.abc import AsyncIterator
@@ -32,7 +33,7 @@ class Session:
         model = options.recognition_model
         self._rate_hz = _checked_rate(model.audio_format)
         self._model = model.model or grammar.GENERAL
-        if self._model not in pool.models:
+        if not pool.knows(self._model):
             known = ", ".join(pool.models)
             raise Refused(
                 grpc.StatusCode.INVALID_ARGUMENT, f"unknown model {self._model!r}; known: {known}"
@@ -53,6 +54,7 @@ class Session:
         self._final_ms = 0
         self._eou_ms = 0
         self._partial = ""
+        self._guess: list[str] = []
         self._start_ms: int | None = None  # of the utterance in progress
         self._utterance_ms = 0  # start of the one finished last
         self._skips: list[tuple[int, int]] = []  # (frame of the decoder, ms not decoded there)
@@ -68,6 +70,9 @@ class Session:
         if self._languages and not any(tag.startswith("en") for tag in self._languages):
             text = f"asked for {', '.join(self._languages)}; this server recognises English only"
             responses.append(self._status(stt_pb2.WARNING, text))
+        if unusable := self._pool.unusable(self._model):
+            text = f"hints whose words the dictionary does not have: {', '.join(unusable)}"
+            responses.append(self._status(stt_pb2.WARNING, text))
         return responses
 
     def audio(self, pcm: bytes) -> list[stt_pb2.StreamingResponse]:
@@ -78,8 +83,7 @@ class Session:
         self._received += len(pcm)
         self._decode(self._at_model_rate(pcm))
         responses = []
-        text = self._decoder.text_so_far()
-        if text and text != self._partial:
+        if (text := self._stable()) and text != self._partial:
             self._partial = text
             responses.append(self._update_partial(text))
         if self._hears_end(pcm):
@@ -121,9 +125,18 @@ class Session:
         if self._start_ms is None:
             self._start_ms = self.received_ms
             self._partial = ""
+            self._guess = []
             self._skips.clear()
             self._decoded_ms = 0
             self._decoder.start()
+
+    def _stable(self) -> str:
+        """What the decoder has believed since the chunk before: in a small grammar its first guess
+        at a sound is often gone 100 ms later."""
+        now = self._decoder.text_so_far().split()
+        before, self._guess = self._guess, now
+        same = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(before, now, strict=False))
+        return " ".join(word for word, _ in same)
 
     def _finish(self) -> Heard:
         if self._start_ms is None:

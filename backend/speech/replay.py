@@ -64,6 +64,17 @@ class Replay:
                 return True
         return False
 
+    @property
+    def open_start(self) -> int | None:
+        """Position of the first audio after the last end; None: there is none."""
+        start = None
+        for piece in reversed(self._pieces):
+            if piece.kind == "end":
+                break
+            if piece.kind == "audio":
+                start = piece.start
+        return start
+
     def add(self, piece: Piece) -> None:
         self._pieces.append(piece)
         while piece.end - self._pieces[0].start > self._limit:

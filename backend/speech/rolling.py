@@ -85,7 +85,8 @@ class RollingRecognizer:
 class _Session:
     """One life of an inner stream. ``stream`` is None before it and after its failure."""
 
-    def __init__(self, offset: int, replay: Replay) -> None:
+    def __init__(self, offset: int, replay: Replay, options: RecognitionOptions) -> None:
+        self.options = options
         self.stream: RecognitionStream | None = None
         self.offset = offset  # position of the stream at which this session's clock began
         self.replay = replay
@@ -131,7 +132,7 @@ class RollingStream:
         self._dead = False  # the last event is out
         self.rolled = 0
         self.reopened = 0
-        self._sessions.append(_Session(0, Replay(limits.replay_ms)))
+        self._sessions.append(_Session(0, Replay(limits.replay_ms), options))
         self._start(self._sessions[-1])
 
     def feed(self, pcm: bytes) -> None:
@@ -161,6 +162,17 @@ class RollingStream:
             self._add(Piece("end", self._position))
             if self._due("soft"):
                 self._roll(self._position)
+        self._deliver()
+
+    def change(self, options: RecognitionOptions) -> None:
+        """See ports.CallStream: the utterance in progress is the new session's, as far as
+        it can be heard again (``replay_ms``)."""
+        with self._lock:
+            if self._closed or self._dead or options == self._options:
+                return
+            self._options = options
+            start = self._sessions[-1].replay.open_start
+            self._roll(self._position if start is None else start)
         self._deliver()
 
     def close(self) -> None:
@@ -204,7 +216,7 @@ class RollingStream:
         life = session.life = object()
         try:
             stream = self._inner.open(
-                self._options, lambda event: self._receive(session, life, event)
+                session.options, lambda event: self._receive(session, life, event)
             )
         except RuntimeError as error:
             self._fail(RecognitionFailed(f"recognition cannot be opened: {error}", False))
@@ -251,7 +263,7 @@ class RollingStream:
         """End the current session at ``position``, which may lie a little back: then the old one
         has heard more than is its own, and the words from there on are the new one's."""
         old = self._sessions[-1]
-        new = _Session(position, old.replay.cut(position))
+        new = _Session(position, old.replay.cut(position), self._options)
         if position < self._position:
             old.until_ms = position // BYTES_PER_MS
         self._quiet_ms = 0

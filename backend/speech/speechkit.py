@@ -11,7 +11,7 @@ import itertools
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Literal
 
@@ -32,6 +32,7 @@ from backend.speech.deadlines import Deadlines
 from backend.speech.endpoint import ApiKey, Credentials, Endpoint, IamToken, retryable
 from backend.speech.refine import FinalsInOrder
 from backend.speech.synthesis import SpeechKitSynthesizer
+from backend.speech.text import HINTS_MODEL, folded
 
 __all__ = [
     "ApiKey",
@@ -62,6 +63,10 @@ class SpeechKitRecognizer:
     has come. ``answer_s``: longest wait for what is owed after ``end_utterance()`` and after
     ``close()``. Then a session that has sent nothing since fails, retryable; from one that is
     alive the finals are taken as they are and the utterance counts as ended.
+
+    SpeechKit v3's streaming API takes no hints (stt.proto, RecognitionModelOptions): of the several
+    texts that a final may offer, the first one with a hinted phrase in it is taken.
+    ``hints_as_model``: the local server gets them as a model of its own.
     """
 
     def __init__(
@@ -73,6 +78,7 @@ class SpeechKitRecognizer:
         normalize: bool = False,
         session_s: float = SESSION_S,
         answer_s: float = 5.0,
+        hints_as_model: bool = False,
     ) -> None:
         self.endpoint = endpoint
         self.mode: EndOfUtteranceMode = end_of_utterance
@@ -80,6 +86,7 @@ class SpeechKitRecognizer:
         self.normalize = normalize
         self.session_s = session_s
         self.answer_s = answer_s
+        self.hints_as_model = hints_as_model
         self.deadlines = Deadlines("stt-deadlines")
         self._channel = endpoint.connect()
         self._stub = stt_service_pb2_grpc.RecognizerStub(self._channel)
@@ -139,6 +146,7 @@ class SpeechKitStream:
         self._owner = owner
         self._on_event = on_event
         self._partials = options.partials
+        self._hints = tuple(folded(hint) for hint in options.hints)
         self._requests = _Requests(QUEUE_MESSAGES)
         self._requests.put(_session_options(owner, options))
         self._finals = FinalsInOrder(wait=owner.normalize)
@@ -268,7 +276,9 @@ class SpeechKitStream:
             partial = _hypothesis(response.partial, final=False)
             return [partial] if partial and self._partials else []
         if kind == "final":
-            return self._finals.final(cursors.final_index, _hypothesis(response.final, final=True))
+            return self._finals.final(
+                cursors.final_index, _hypothesis(response.final, final=True, hints=self._hints)
+            )
         if kind == "final_refinement":
             refined = _hypothesis(response.final_refinement.normalized_text, final=True)
             return self._finals.refined(response.final_refinement.final_index, refined)
@@ -344,7 +354,7 @@ def _session_options(
     normalization = stt_pb2.TextNormalizationOptions
     restriction = stt_pb2.LanguageRestrictionOptions
     model = stt_pb2.RecognitionModelOptions(
-        model=options.model,
+        model=_model(owner, options),
         audio_format=stt_pb2.AudioFormatOptions(
             raw_audio=stt_pb2.RawAudio(
                 audio_encoding=stt_pb2.RawAudio.LINEAR16_PCM,
@@ -367,7 +377,7 @@ def _session_options(
     else:
         classifier = stt_pb2.DefaultEouClassifier(
             type=stt_pb2.DefaultEouClassifier.DEFAULT,
-            max_pause_between_words_hint_ms=owner.max_pause_ms,
+            max_pause_between_words_hint_ms=options.max_pause_ms or owner.max_pause_ms,
         )
         eou = stt_pb2.EouClassifierOptions(default_classifier=classifier)
     return stt_pb2.StreamingRequest(
@@ -375,11 +385,20 @@ def _session_options(
     )
 
 
-def _hypothesis(update: stt_pb2.AlternativeUpdate, *, final: bool) -> Hypothesis | None:
-    """The first alternative that holds words; None when nothing was recognised."""
-    for alternative in update.alternatives:
-        if not alternative.text.strip():
-            continue
+def _model(owner: SpeechKitRecognizer, options: RecognitionOptions) -> str:
+    if not (owner.hints_as_model and options.hints):
+        return options.model
+    return HINTS_MODEL + "|".join(hint.replace("|", " ") for hint in options.hints)
+
+
+def _hypothesis(
+    update: stt_pb2.AlternativeUpdate, *, final: bool, hints: Sequence[str] = ()
+) -> Hypothesis | None:
+    """The first alternative with a hint in it, or else that holds words; None when nothing was
+    recognised."""
+    spoken = [alternative for alternative in update.alternatives if alternative.text.strip()]
+    hinted = (a for a in spoken if any(hint in folded(a.text) for hint in hints))
+    for alternative in (*hinted, *spoken):
         languages = sorted(alternative.languages, key=lambda item: -item.probability)
         found = Hypothesis(
             text=alternative.text.strip(),

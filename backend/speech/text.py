@@ -1,4 +1,4 @@
-"""Texts for a synthesiser. Pure."""
+"""Texts: for a synthesiser, and of a recogniser. Pure."""
 
 from __future__ import annotations
 
@@ -6,6 +6,17 @@ import re
 
 # Where to split, best first: after a sentence, after a clause, between words.
 _BORDERS = (re.compile(r"(?<=[.!?…])\s+"), re.compile(r"(?<=[,;:—–])\s+"), re.compile(r"\s+"))
+
+# A recognition model of the local server, "hints:balance|uh-huh": what it recognises as "general",
+# and these phrases. SpeechKit's API has no room for hints.
+HINTS_MODEL = "hints:"
+
+
+def folded(text: str) -> str:
+    """Lower case words with one space before, between and after them, for looking one text up in
+    another."""
+    words = re.findall(r"[^\W_]+", text.lower().replace("ё", "е"))
+    return f" {' '.join(words)} "
 
 
 def split_text(text: str, limit: int) -> list[str]:

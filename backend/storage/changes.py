@@ -13,6 +13,7 @@ CHANGE_LOCK = 0x61_64_69_61_6C_01
 MIGRATION_LOCK = 0x61_64_69_61_6C_02
 
 WAKE_CHANNEL = "dialog_tasks"
+ROUTES_CHANNEL = "dialog_routes"
 
 
 @contextmanager

@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 
 CONNECT_TIMEOUT_S = 5
 STATEMENT_TIMEOUT_S = 20
+POOL = 5
 POOL_WAIT_S = 5
 
 # A cable that was pulled is noticed after about 20 s, also by a connection that only reads.
@@ -31,7 +32,7 @@ _KEEPALIVE = {
 }
 
 
-def make_engine(dsn: str, *, name: str, pool: int = 5) -> Engine:
+def make_engine(dsn: str, *, name: str, pool: int = POOL) -> Engine:
     """An engine for ``dsn`` (postgresql://…). ``name`` is what pg_stat_activity shows.
 
     Connects nowhere yet. ``pool`` connections are kept, twice as many may be open at a time; a

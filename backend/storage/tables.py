@@ -148,6 +148,18 @@ routes = Table(
     Column("changed_at", TIME, nullable=False, server_default=text("now()")),
 )
 
+# What scenarios share (storage.store). ``space``: "" for all scenarios, or one scenario's name.
+# Compared byte by byte: the index then serves prefixes too.
+store = Table(
+    "store",
+    metadata,
+    Column("space", Text(collation="C"), primary_key=True),
+    Column("key", Text(collation="C"), primary_key=True),
+    Column("value", JSONB, nullable=False),
+    Column("expires_at", TIME),
+    Index("ix_store_expires_at", "expires_at", postgresql_where=text("expires_at IS NOT NULL")),
+)
+
 # One life of one process.
 instances = Table(
     "instances",
@@ -167,6 +179,7 @@ __all__ = [
     "instances",
     "metadata",
     "routes",
+    "store",
     "task_change",
     "tasks",
     "utterances",

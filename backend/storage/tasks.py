@@ -14,7 +14,8 @@ from sqlalchemy.dialects.postgresql import insert
 from backend.dialing.progress import Progress, channel_id, settled
 from backend.model import Outcome, Task, TaskRequest, TaskState, Utterance
 from backend.storage.changes import changing, wake_dialers
-from backend.storage.engine import reaching
+from backend.storage.deadline import within
+from backend.storage.engine import POOL, reaching
 from backend.storage.rows import (
     PROGRESS_COLUMNS,
     progress_of,
@@ -24,6 +25,9 @@ from backend.storage.rows import (
     utterance_of_row,
 )
 from backend.storage.tables import instances, task_change, tasks, utterances
+from backend.storage.turns import Turns
+
+IN_CALL_S = 5.0  # a call waits for PostgreSQL in silence
 
 _OPEN = (TaskState.DIALING, TaskState.RINGING, TaskState.TALKING)
 
@@ -203,6 +207,23 @@ class Tasks:
             .where(tasks.c.id == task_id)
             .values(change=task_change.next_value(), **values)
         )
+
+
+class CallTasks:
+    """The tasks for those who talk meanwhile; implements ports.TaskDesk. ``turns``: of the
+    engine's connections."""
+
+    def __init__(self, engine: Engine, turns: Turns | None = None) -> None:
+        self._tasks = Tasks(engine)
+        self._turns = turns or Turns(POOL)
+
+    def submit(self, request: TaskRequest) -> tuple[Task, bool]:
+        with within(IN_CALL_S), self._turns.turn(IN_CALL_S / 2):
+            return self._tasks.submit(request)
+
+    def get(self, task_id: UUID) -> Task | None:
+        with within(IN_CALL_S), self._turns.turn(IN_CALL_S / 2):
+            return self._tasks.get(task_id)
 
 
 def _read(

@@ -1,4 +1,4 @@
-"""Instances (heartbeats and figures), routes, the events' retention, counts for the metrics."""
+"""Instances (heartbeats and figures), the events' retention, counts for the metrics."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal
+from typing import Any
 from uuid import UUID, uuid4
 
 from sqlalchemy import Engine, delete, func, select, text
@@ -15,10 +15,8 @@ from sqlalchemy.dialects.postgresql import insert
 
 from backend.model import TaskState
 from backend.storage.engine import reaching
-from backend.storage.tables import calls, events, instances, routes
+from backend.storage.tables import calls, events, instances
 from backend.storage.tasks import Tasks
-
-Direction = Literal["inbound", "outbound"]
 
 FORGET_INSTANCES_AFTER = timedelta(days=1)
 
@@ -149,61 +147,6 @@ class Calls:
         )
         with reaching("count calls"), self._engine.connect() as connection:
             return {(state, reason): n for state, reason, n in connection.execute(query).all()}
-
-
-class Routes:
-    """Number → scenario. A pattern is digits, or a beginning of them with ``*`` at its end.
-
-    Every method raises StorageUnavailable.
-    """
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-
-    def put(self, pattern: str, direction: Direction, scenario: str) -> None:
-        """Add or change a route."""
-        statement = insert(routes).values(
-            pattern=pattern, direction=direction, scenario=scenario, changed_at=func.now()
-        )
-        new = {"scenario": statement.excluded.scenario, "changed_at": func.now()}
-        with reaching("write a route"), self._engine.begin() as connection:
-            connection.execute(
-                statement.on_conflict_do_update(index_elements=["pattern", "direction"], set_=new)
-            )
-
-    def remove(self, pattern: str, direction: Direction) -> bool:
-        """Whether there was such a route."""
-        mine = routes.c.pattern == pattern, routes.c.direction == direction
-        with reaching("remove a route"), self._engine.begin() as connection:
-            return connection.execute(delete(routes).where(*mine)).rowcount > 0
-
-    def all(self) -> list[tuple[str, str, str]]:
-        """(pattern, direction, scenario), sorted."""
-        columns = routes.c.pattern, routes.c.direction, routes.c.scenario
-        query = select(*columns).order_by(routes.c.direction, routes.c.pattern)
-        with reaching("read routes"), self._engine.connect() as connection:
-            return [(p, d, s) for p, d, s in connection.execute(query).all()]
-
-
-class RouteBook:
-    """The routes from memory: a call does not wait for PostgreSQL. ``refresh`` it now and then."""
-
-    def __init__(self, routes: Routes) -> None:
-        self._table = routes
-        self._scenarios: dict[tuple[str, str], str] = {}  # (direction, pattern) → scenario
-
-    def refresh(self) -> None:
-        """Read the table. Raises StorageUnavailable: the last known routes stay."""
-        found = self._table.all()
-        self._scenarios = {(direction, pattern): name for pattern, direction, name in found}
-
-    def scenario_for(self, number: str, direction: Direction) -> str | None:
-        """The exact number first, then the longest beginning that fits."""
-        known = self._scenarios
-        exact = known.get((direction, number))
-        beginnings = (f"{number[:length]}*" for length in range(len(number), -1, -1))
-        fitting = (known[direction, one] for one in beginnings if (direction, one) in known)
-        return exact if exact is not None else next(fitting, None)
 
 
 class Overview:

@@ -1,4 +1,4 @@
-"""Waiting for tasks without asking all the time."""
+"""Waiting for something new without asking all the time."""
 
 from __future__ import annotations
 
@@ -19,15 +19,20 @@ from backend.storage.changes import WAKE_CHANNEL
 log = logging.getLogger(__name__)
 
 
-class TaskWaiter:
-    """Waits until a task was queued: LISTEN on a connection of its own.
+class Waiter:
+    """Waits until something was told of on a channel: LISTEN on a connection of its own.
 
     A hint, not a promise: also without one the caller looks into the table when its timeout is
     over, so a lost connection costs latency and nothing else. One thread waits, any may wake.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(
+        self, engine: Engine, channel: str = WAKE_CHANNEL, *, what: str = "new tasks"
+    ) -> None:
+        """``what`` is told of on ``channel``, for the log."""
         self._engine = engine
+        self._channel = channel
+        self._what = what
         self._connection: Any = None  # a raw psycopg2 connection, autocommit
         self._woken, self._waker = os.pipe()
         os.set_blocking(self._woken, False)
@@ -37,7 +42,7 @@ class TaskWaiter:
         self._away = False
 
     def wait(self, timeout_s: float) -> bool:
-        """True: look now (a task was queued, or wake()); False: the timeout is over.
+        """True: look now (it was told of, or wake()); False: the timeout is over.
 
         Right after a (re)connection it returns True: something may have come before it listened.
         """
@@ -47,7 +52,7 @@ class TaskWaiter:
                 return True
             return self._wait_for_wake(max(0.0, deadline - monotonic()))
         watched = [self._woken, self._connection.fileno()]
-        ready, _, _ = select.select(watched, [], [], max(0.0, deadline - monotonic()))
+        ready = _readable(watched, max(0.0, deadline - monotonic()))
         woken = self._woken in ready and self._drain_pipe()
         return (self._connection.fileno() in ready and self._heard()) or woken
 
@@ -74,16 +79,18 @@ class TaskWaiter:
             pooled.detach()  # out of the pool: it is ours until it is closed
             self._connection.autocommit = True
             with self._connection.cursor() as cursor:
-                cursor.execute(f"LISTEN {WAKE_CHANNEL}")
+                cursor.execute(f"LISTEN {self._channel}")
         except (psycopg2.Error, SQLAlchemyError) as error:
             self._forget()
             if not self._away:
                 self._away = True
-                log.warning("not told of new tasks by PostgreSQL, asking it instead: %s", error)
+                log.warning(
+                    "not told of %s by PostgreSQL, asking it instead: %s", self._what, error
+                )
             return False
         if self._away:
             self._away = False
-            log.warning("told of new tasks by PostgreSQL again")
+            log.warning("told of %s by PostgreSQL again", self._what)
         return True
 
     def _heard(self) -> bool:
@@ -97,8 +104,7 @@ class TaskWaiter:
         return heard
 
     def _wait_for_wake(self, timeout_s: float) -> bool:
-        ready, _, _ = select.select([self._woken], [], [], timeout_s)
-        return bool(ready) and self._drain_pipe()
+        return bool(_readable([self._woken], timeout_s)) and self._drain_pipe()
 
     def _drain_pipe(self) -> bool:
         os.read(self._woken, 4096)
@@ -109,3 +115,11 @@ class TaskWaiter:
         if connection is not None:
             with suppress(psycopg2.Error):
                 connection.close()
+
+
+def _readable(descriptors: list[int], timeout_s: float) -> list[int]:
+    """Those that can be read; not select(): a worker may have more than 1,024 descriptors."""
+    waiter = select.poll()
+    for descriptor in descriptors:
+        waiter.register(descriptor, select.POLLIN)
+    return [descriptor for descriptor, _ in waiter.poll(timeout_s * 1000)]

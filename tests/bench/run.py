@@ -78,6 +78,7 @@ class Run:
         self.say(f"{plan.alone} barge-ins, one at a time")
         one = self._barge_ins(1, plan.alone)
         files = self._barge_ins(1, plan.files, "bench-barge-file")
+        words = self._barge_ins(1, plan.files, "bench-words")
         self.say(f"{plan.rounds} × {CALLS} barge-ins at once")
         before = meters.Snapshot.take(self._who)
         fifty = self._barge_ins(CALLS, plan.rounds)
@@ -101,7 +102,7 @@ class Run:
         delays = self._articles()
         self.tables = [
             latency.dial_table(idle, busy),
-            *latency.barge_in_tables(one, fifty, files, recogniser_ms),
+            *latency.barge_in_tables(one, fifty, files, words, recogniser_ms),
             speaking.first_sound_table(spoken, spoken_by_fifty),
             load.cpu_table(self._load),
             load.plain_table(plain, self._load),

@@ -1,4 +1,4 @@
-"""The set under test, calls to load it with, and what the tapes say about them."""
+"""The set under test, calls to load it with, and what the wire says about them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg2
-from lab_sound import read, spans, tone, write
+from lab_sound import tone, write
 from psycopg2.extensions import connection as Connection
 from stack import Stack
 
@@ -42,6 +42,7 @@ def bench_stack(folder: Path) -> Stack:
         folder,
         env={"DIALOG_SCENARIOS_DIR": str(SCENARIOS), "DIALOG_DIAL_RATE_PER_S": "50"},
         globals={"LAB_TONES": str(tones)},
+        tapes=False,
     )
 
 
@@ -66,17 +67,13 @@ def rows(made: Connection, query: str, *values: object) -> list[tuple[Any, ...]]
 class BargeIn:
     """One call in which the subscriber spoke over a tone. All in ms.
 
-    tape_cut, tape_next  what the subscriber's PBX recorded: from the first sample of its speech to
-                         the last of the prompt; from the last sample of its speech to the first of
-                         the next prompt
-    wire_cut, wire_next  the same between packets on the wire
-    The rest are the parts of wire_cut and wire_next, in order.
+    cut   from the first sample of the subscriber's speech to the last of the prompt
+    next  from the last sample of its speech to the first of the next prompt
+    The rest are the parts of both, in order.
     """
 
-    tape_cut: float
-    tape_next: float
-    wire_cut: float
-    wire_next: float
+    cut: float
+    next: float
     detected: float  # speech's first packet on the wire → voice decided
     cleared: float  # voice decided → `clear` is written to the fork; nan: played from a file
     ran_on: float  # `clear` is written → the prompt's last sample
@@ -85,18 +82,14 @@ class BargeIn:
     started: float  # hear() returns → the next prompt's first sample
 
 
-def barge_in(stack: Stack, phone: str, result: Mapping[str, Any], cut: Cut) -> BargeIn:
-    """What tapes, wire and marks tell of one call."""
-    said = spans(read(stack.lab.said(phone)), gap_ms=300)
-    heard = spans(read(stack.lab.heard(phone)), gap_ms=200)
+def barge_in(result: Mapping[str, Any], cut: Cut) -> BargeIn:
+    """What wire and marks tell of one call."""
     marks = result["marks"]
     cleared_at = marks.get("cleared", math.nan)
     ms = 1000.0
     return BargeIn(
-        tape_cut=heard[0].end_ms - said[0].start_ms,
-        tape_next=heard[1].start_ms - said[0].end_ms,
-        wire_cut=(cut.prompt_ended_at - cut.speech_at) * ms,
-        wire_next=(cut.next_prompt_at - cut.speech_ended_at) * ms,
+        cut=(cut.prompt_ended_at - cut.speech_at) * ms,
+        next=(cut.next_prompt_at - cut.speech_ended_at) * ms,
         detected=(marks["voice"] - cut.speech_packet_at) * ms,
         cleared=(cleared_at - marks["voice"]) * ms,
         ran_on=(cut.prompt_ended_at - cleared_at) * ms,
@@ -163,7 +156,7 @@ def barge_ins(
                 if cut is None or call.result.get("end") != "interrupted":
                     failed.append(str(call))
                 else:
-                    calls.append(barge_in(stack, call.phone, call.result, cut))
+                    calls.append(barge_in(call.result, cut))
             if lost := wire.lost():
                 failed.append(f"the sniffer lost {lost} packets")
         found.append(Round(calls, sum(used.values()), used[meters.OTHERS]))

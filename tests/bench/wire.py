@@ -1,15 +1,12 @@
-"""The wire: SIP and RTP on the loopback as the kernel sees them, with its own time stamps.
+"""What the benchmark reads off the wire: when a call was dialled, and its sounds to the sample.
 
-An AF_PACKET socket with a filter in the kernel. Times are seconds of CLOCK_REALTIME at which the
-packet passed the loopback device, however late it is read here.
+What goes to the subscriber is what the caller's phone receives. Times are seconds of
+CLOCK_REALTIME: the kernel's at the packet (lab_wire.py), plus the sample's place in it.
 """
 
 from __future__ import annotations
 
-import ctypes
 import re
-import socket
-import struct
 import threading
 import time
 from collections.abc import Iterator
@@ -18,24 +15,10 @@ from types import TracebackType
 
 from lab_config import RTP_PORTS, Ports
 from lab_sound import LOUD
+from lab_wire import RTP_HEADER, Packet, Sniffer, linear
 
-ETH_P_IP = 0x0800
-SO_ATTACH_FILTER, SO_RCVBUFFORCE, SO_TIMESTAMPNS = 26, 33, 35
-SOL_PACKET, PACKET_IGNORE_OUTGOING = 263, 23
-IP_UDP, RTP_HEADER = 28, 12
-BUFFER_BYTES = 64 * 2**20
 READ_S = 0.02
 SAMPLES_MS = 8
-
-
-@dataclass(frozen=True)
-class Packet:
-    """``at``: seconds of CLOCK_REALTIME."""
-
-    at: float
-    source: int
-    target: int
-    payload: bytes
 
 
 @dataclass(frozen=True)
@@ -64,7 +47,7 @@ class Wire:
     def __init__(self, ports: Ports, *, rtp: bool) -> None:
         self._ports = ports
         last = ports.subscriber_rtp + RTP_PORTS - 1 if rtp else ports.subscriber_sip
-        self._socket = _open(ports.subscriber_sip, last)
+        self._sniffer = Sniffer(ports.subscriber_sip, last)
         self._packets: list[Packet] = []
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._read, name="wire")
@@ -81,12 +64,11 @@ class Wire:
     ) -> None:
         self._stop.set()
         self._thread.join()
-        self._socket.close()
+        self._sniffer.close()
 
     def lost(self) -> int:
         """Packets that the kernel could not keep for us since the last call."""
-        found = self._socket.getsockopt(SOL_PACKET, 6, 8)  # PACKET_STATISTICS
-        return int(struct.unpack("II", found)[1])
+        return self._sniffer.lost()
 
     def invites(self) -> dict[str, Invite]:
         """The first INVITE to each number."""
@@ -142,17 +124,7 @@ class Wire:
 
     def _read(self) -> None:
         while not self._stop.wait(READ_S):
-            while (packet := self._next()) is not None:
-                self._packets.append(packet)
-
-    def _next(self) -> Packet | None:
-        try:
-            data, extra, _, _ = self._socket.recvmsg(4096, 64, socket.MSG_DONTWAIT)
-        except BlockingIOError:
-            return None
-        seconds, nanoseconds = struct.unpack("qq", extra[0][2][:16])
-        source, target = struct.unpack_from("!HH", data, IP_UDP - 8)
-        return Packet(seconds + nanoseconds / 1e9, source, target, data[IP_UDP:])
+            self._packets.extend(self._sniffer.packets())
 
 
 def _stretches(
@@ -171,40 +143,4 @@ def _stretches(
         yield start[0], end, start[1]
 
 
-def _open(first: int, last: int) -> socket.socket:
-    """A socket that gets the UDP datagrams to these ports, each once."""
-    made = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, 0)
-    made.setsockopt(SOL_PACKET, PACKET_IGNORE_OUTGOING, 1)
-    made.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, BUFFER_BYTES)
-    made.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
-    program = b"".join(
-        struct.pack("HBBI", *step)
-        for step in (
-            (0x30, 0, 0, 9),  # ldb [9]: the protocol
-            (0x15, 0, 4, 17),  # UDP, or drop
-            (0x28, 0, 0, 22),  # ldh [22]: the port it goes to
-            (0x35, 0, 2, first),  # at least `first`, or drop
-            (0x25, 1, 0, last),  # more than `last`: drop
-            (0x06, 0, 0, 0xFFFF),  # keep
-            (0x06, 0, 0, 0),  # drop
-        )
-    )
-    kept = ctypes.create_string_buffer(program)
-    made.setsockopt(
-        socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("HP", 7, ctypes.addressof(kept))
-    )
-    made.bind(("lo", ETH_P_IP))
-    return made
-
-
-def _linear(code: int) -> int:
-    """An alaw octet's sample (G.711), 16 bit."""
-    code ^= 0x55
-    exponent, mantissa = (code >> 4) & 7, code & 15
-    value = (mantissa << 4) + 8
-    if exponent:
-        value = (value + 0x100) << (exponent - 1)
-    return value if code & 0x80 else -value
-
-
-_LOUD = bytes(int(abs(_linear(code)) > LOUD) for code in range(256))
+_LOUD = bytes(int(abs(linear(code)) > LOUD) for code in range(256))

@@ -42,6 +42,8 @@ def fork(tmp_path_factory: pytest.TempPathFactory, asterisk: str) -> Iterator[Fo
 def story(fork: ForkLab) -> Iterator[None]:
     with fork.story():
         yield
+        fork.hangup_all()
+        fork.wait("the end of all forks", lambda: not fork.forks())
 
 
 def free_port() -> int:
@@ -305,7 +307,7 @@ def test_the_list(fork: ForkLab) -> None:
     calls = [fork.call() for _ in range(2)]
     paths = {fork.start(call.channel, fork.server.url(f"list-{call.id}")): call for call in calls}
     for call in calls:
-        fork.server.frames(f"list-{call.id}", 5)
+        fork.server.frames(f"list-{call.id}", 10)
 
     def listed(**headers: str) -> dict[str, Message]:
         answer = fork.ami.action("AudioForkList", **headers)
@@ -402,7 +404,7 @@ def test_the_console_shows_one_fork_and_all(fork: ForkLab) -> None:
     call = fork.call()
     url = fork.server.url("shown")
     name = fork.start(call.channel, f"{url}?token=s3cret")
-    fork.server.frames("shown", 20)
+    fork.server.frames("shown", 25)
     by_id, by_channel = cli(f"audiofork show {name}"), cli(f"audiofork show {call.channel}")
     for shown in (by_id, by_channel, cli("audiofork show")):
         assert f"AudioFork {name}\n" in shown
@@ -436,7 +438,7 @@ def test_the_sums(fork: ForkLab) -> None:
     names = [fork.start(call.channel, fork.server.url(f"sum-{call.id}")) for call in calls]
     failed = fork.start(calls[0].channel, f"ws://127.0.0.1:{free_port()}/")
     for call in calls:
-        fork.server.frames(f"sum-{call.id}", 20)
+        fork.server.frames(f"sum-{call.id}", 25)
     fork.told(failed)
     running = figures(cli("audiofork stats"))
     assert running["ForksNow"] == 2

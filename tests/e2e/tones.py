@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 RATE_HZ = 8000
 BLOCK = 160
-"""A packet: the tapes consist of them, whole."""
+"""A packet: from its first sample on a tape consists of them, whole; where none came it is 0."""
 SLACK_RAD = 0.2  # a sample lost or doubled is 0.35 at 440 Hz, a packet 1.26
 
 
@@ -19,23 +19,13 @@ class Judgement:
     """What has become of the tone."""
 
     late_ms: list[int] = field(default_factory=list)
-    """Packets that came late: silence stands before them, and nothing is missing."""
-    skipped_ms: int = 0
-    """Whole packets that are missing. A recorder that got some late leaves as many out later."""
+    """Silences: the sender stood still for so long, and nothing is missing."""
     damage: list[str] = field(default_factory=list)
     """Where something is missing, doubled, or not the tone."""
 
-    def is_skip(self, jump: float, packet: float) -> bool:
-        """Whether the jump is that of a few whole packets left out; then they are counted."""
-        for count in range(1, 5):
-            if abs(cmath.phase(cmath.exp(1j * (jump - count * packet)))) < SLACK_RAD:
-                self.skipped_ms += 20 * count
-                return True
-        return False
-
     @property
     def longest_ms(self) -> int:
-        """The longest wait for a late packet."""
+        """The longest silence."""
         return max(self.late_ms, default=0)
 
 
@@ -43,18 +33,22 @@ def judge(samples: array[int], hz: int, trim_ms: int = 200) -> Judgement:
     """Follow the tone of HZ by its phase; the first and last TRIM_MS are passed over."""
     turn = 2 * math.pi * hz / RATE_HZ
     trim = trim_ms * RATE_HZ // 1000
+    first = next((at for at, value in enumerate(samples) if value), 0)
     blocks = []
-    for at in range(trim, len(samples) - trim - BLOCK, BLOCK):
+    for at in range(first + trim, len(samples) - trim - BLOCK, BLOCK):
         part = enumerate(samples[at : at + BLOCK], at)
         blocks.append(sum(value * cmath.exp(-1j * turn * n) for n, value in part) * 2 / BLOCK)
     found = Judgement()
     level = sorted(map(abs, blocks))[len(blocks) // 2] if blocks else 0.0
+    while len(blocks) > 1 and abs(blocks[0]) < 0.01 * level:  # a silence where it would begin
+        del blocks[0]
+        first += BLOCK
     if not level or not 0.85 * level < abs(blocks[0]) < 1.15 * level:
         found.damage.append("there is no tone")
         return found
     before, silent = blocks[0], 0
     for number, now in enumerate(blocks[1:], 1):
-        place = f"{trim_ms + number * 20} ms"
+        place = f"{first // 8 + trim_ms + number * 20} ms"
         if abs(now) < 0.01 * level:
             silent += 1
             continue
@@ -63,7 +57,7 @@ def judge(samples: array[int], hz: int, trim_ms: int = 200) -> Judgement:
             found.damage.append(f"{place}: level {abs(now):.0f} of {level:.0f}")
         elif silent and abs(jump) < SLACK_RAD:
             found.late_ms.append(20 * silent)
-        elif abs(jump) > SLACK_RAD and not found.is_skip(jump, turn * BLOCK):
+        elif abs(jump) > SLACK_RAD:
             found.damage.append(f"{place}: after {silent} silent packets a jump of {jump:.2f} rad")
         before, silent = now, 0
     return found

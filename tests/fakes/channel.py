@@ -46,6 +46,9 @@ class FakeChannel:
         self._finished = False
         self._status = ""
         self.offsets: list[str] = []  # of the files played, ms; "" from the start
+        self.escapes: list[str] = []  # of the files played: keys that end them
+        self.escape = ""  # a key that is pressed in the next file, after 700 ms
+        self.keys: list[str] = []  # what WAIT FOR DIGIT returns, one by one; "": none came
         self.module: ForkModule | None = None
 
     # What the test does
@@ -98,12 +101,20 @@ class FakeChannel:
         self.commands.append(command)
         if command == "CONTROL STREAM FILE":
             self.offsets.append(str(args[6]) if len(args) > 6 else "")
+            self.escapes.append(str(args[1]))
+            if self.escape and self.escape in self.escapes[-1]:
+                return Reply(200, "", str(ord(self.escape)), None, {"endpos": "700"})
             return self._play(str(args[0]), timeout_s)
         if command == "EXEC" and args[0] == "AudioForkPlay":
             return self._play_stream(str(args[1]), timeout_s)
+        if command == "EXEC" and args[0] == "MixMonitor":
+            return self._monitor(str(args[1]))
         if command == "GET FULL VARIABLE":
             values = re.sub(r"\$\{(\w+)\}", lambda m: self.variables.get(m[1], ""), str(args[0]))
             return Reply(200, "", "1", values)
+        if command == "WAIT FOR DIGIT" and self.keys:
+            key = self.keys.pop(0)
+            return Reply(200, "", str(ord(key)) if key else "0")
         if command == "WAIT FOR DIGIT":
             with self._cond:
                 self._queue, found = max(self._queue - 1, 0), self._queue > 0
@@ -116,6 +127,12 @@ class FakeChannel:
         if command == "SET VARIABLE":
             self.variables[str(args[0])] = str(args[1])
             return Reply(200, "", "1")
+        return Reply(200, "", "0")
+
+    def _monitor(self, arguments: str) -> Reply:
+        """MixMonitor: an id for the variable of its option i."""
+        if variable := re.search(r"i\((\w+)\)", arguments):
+            self.variables[variable[1]] = f"0x{len(self.variables):x}"
         return Reply(200, "", "0")
 
     def _play_stream(self, arguments: str, timeout_s: float) -> Reply:

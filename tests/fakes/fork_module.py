@@ -36,6 +36,7 @@ class Prompt:
     ended: bool = False
     lost: bool = False
     cleared: bool = False
+    paused: bool = False
     played: int = 0  # bytes
 
 
@@ -60,7 +61,7 @@ class FakeLink:
 
 class FakeModule:
     """A fork's module. ``on_played(ms)`` runs in the playing thread after each frame;
-    ``on_dry()`` when it waits for audio."""
+    ``on_paused()`` each time it stands still, ``on_dry()`` when it waits for audio."""
 
     def __init__(self, play_buffer_ms: int = 4000) -> None:
         self.play_buffer_ms = play_buffer_ms
@@ -70,6 +71,7 @@ class FakeModule:
         self.received: list[fork.ToModule | bytes] = []
         self.prompts: dict[str, Prompt] = {}
         self.on_played: Callable[[int], object] = lambda _: None
+        self.on_paused: Callable[[], object] = lambda: None
         self.on_dry: Callable[[], object] = lambda: None
         self.most_ahead_ms = 0
         self.hung_up = False
@@ -150,6 +152,8 @@ class FakeModule:
                 self._open = item.play
             elif isinstance(item, fork.End):
                 self._prompt(item.play).ended = True
+            elif isinstance(item, fork.Pause | fork.Resume):
+                self._prompt(item.play).paused = isinstance(item, fork.Pause)
             elif isinstance(item, fork.Clear) and item.play is not None:
                 self._prompt(item.play).cleared = True
             self._news.notify_all()
@@ -182,13 +186,19 @@ class FakeModule:
                 return "HANGUP"
             if prompt.cleared:
                 return "CLEAR"
+            paused = prompt.paused
             size = prompt.rate_hz // 500 * FRAME_MS
             frame = bytes(prompt.pcm[prompt.played : prompt.played + size])
-            if not frame and (prompt.ended or prompt.lost):
+            if not (frame or paused) and (prompt.ended or prompt.lost):
                 return "END" if prompt.ended else "LOST"
-            if frame:
+            if paused:
+                frame = b""
+            elif frame:
                 self.heard += frame
                 prompt.played += len(frame)
+        if paused:
+            self._stand_still(prompt)
+            return None
         if not frame:
             return self._await_audio(prompt)
         played_ms = prompt.played * 500 // prompt.rate_hz
@@ -196,6 +206,15 @@ class FakeModule:
             self._report(fork.Buffer(name, played_ms, 0))
         self.on_played(played_ms)
         return None
+
+    def _stand_still(self, prompt: Prompt) -> None:
+        self.on_paused()
+        with self._news:
+            assert self._news.wait_for(
+                lambda: not prompt.paused or prompt.cleared or prompt.lost or self.hung_up,
+                self.dry_s,
+            ), "paused for ever"
+            prompt.paused = prompt.paused and not prompt.lost
 
     def _await_audio(self, prompt: Prompt) -> str | None:
         self.on_dry()

@@ -50,6 +50,9 @@ class FakeStream:
         self.closed = False
         self.over = False
 
+    def change(self, options: RecognitionOptions) -> None:
+        self._owner.options.append(options)
+
     def feed(self, pcm: bytes) -> None:
         assert not self.closed
         if self.over:
@@ -118,13 +121,15 @@ class FakeStream:
 
 
 class FakeRecognizer:
-    """A Recognizer. ``session_ms``: sessions that hear more fail. ``refuse``: as many sessions
+    """A Recognizer, and a CallRecognizer whose streams note what they are changed to.
+    ``session_ms``: sessions that hear more fail. ``refuse``: as many sessions
     fail at once."""
 
     def __init__(self, session_ms: int | None = None, refuse: int = 0) -> None:
         self.session_ms = session_ms
         self.refuse = refuse
         self.streams: list[FakeStream] = []
+        self.options: list[RecognitionOptions] = []
 
     def open(
         self,
@@ -132,6 +137,7 @@ class FakeRecognizer:
         on_event: Callable[[RecognitionEvent], None],
     ) -> FakeStream:
         stream = FakeStream(self, on_event)
+        self.options.append(options)
         self.streams.append(stream)
         if self.refuse:
             self.refuse -= 1

@@ -51,7 +51,6 @@ def test_a_frozen_minute(tmp_path: Path, asterisk: str) -> None:
     heard = judge(tape, TONE_HZ)
     assert len(tape) / lab_sound.RATE_HZ > FROZEN_S + THAWED_S - 1
     assert heard.damage == []
-    assert heard.skipped_ms <= sum(heard.late_ms)
     assert end.reason == "hangup"
     assert end.connections == 1
     assert end.lost_s > 2 * 45, "of both directions; the kernel and the ring hold some seconds"

@@ -3,6 +3,7 @@
 import time
 
 from backend import Call, Sound, scenario
+from backend.call.turn import BargeIn
 from backend.protocol import fork
 
 
@@ -14,21 +15,26 @@ class Marks(dict[str, float]):
 
 
 def watch(call: Call, marks: Marks) -> None:
-    """Note when voice was decided and ended, and when `clear` was written to the fork.
+    """Note when voice was decided and ended, and when `clear`, or `pause`, was written to the fork.
 
     Instance attributes over the methods: the code that is measured is the product's own.
     """
-    speaker, ear, link = call._speaker, call._ear, call._speaker._stream.link()
+    speaker, ear = call._dialogue._speaker, call._dialogue._ear
+    link = speaker._stream.link()
     assert link is not None, "no fork that takes audio"
-    stop, changed, send = speaker.stop, ear._voice_changed, link.send
+    stop, pause, changed, send = speaker.stop, speaker.pause, ear._voice_changed, link.send
 
     def marked_stop() -> bool:
         marks.mark("voice")
         return stop()
 
+    def marked_pause() -> bool:
+        marks.mark("voice")
+        return pause()
+
     def marked_send(*items: fork.ToModule | bytes) -> None:
         send(*items)
-        if any(isinstance(item, fork.Clear) for item in items):
+        if any(isinstance(item, fork.Clear | fork.Pause) for item in items):
             marks.mark("cleared")
 
     def marked_change(speaking: bool, **how: bool) -> None:
@@ -37,16 +43,17 @@ def watch(call: Call, marks: Marks) -> None:
         changed(speaking, **how)
 
     speaker.__dict__["stop"] = marked_stop
+    speaker.__dict__["pause"] = marked_pause
     ear.__dict__["_voice_changed"] = marked_change
     link.__dict__["send"] = marked_send
 
 
-def spoken_over(call: Call, folder: str) -> dict[str, object]:
+def spoken_over(call: Call, folder: str, barge_in: BargeIn = "voice") -> dict[str, object]:
     """A tone without a gap that the subscriber speaks over; then a short one."""
     marks = Marks()
     watch(call, marks)
     call.answer()
-    heard = call.hear(Sound(f"{folder}long-tone"), timeout_s=10)
+    heard = call.hear(Sound(f"{folder}long-tone"), timeout_s=10, barge_in=barge_in)
     marks.mark("heard")
     call.speak(Sound(f"{folder}bip"))
     assert heard.prompt is not None
@@ -57,6 +64,12 @@ def spoken_over(call: Call, folder: str) -> dict[str, object]:
 def barge(call: Call) -> dict[str, object]:
     """The tones are the backend's own, so they are streamed."""
     return spoken_over(call, "")
+
+
+@scenario("bench-words")
+def words(call: Call) -> dict[str, object]:
+    """Voice pauses the tone, words stop it."""
+    return spoken_over(call, "", "words")
 
 
 @scenario("bench-barge-file")
@@ -73,7 +86,7 @@ def speak(call: Call) -> dict[str, object]:
     call.answer()
     marks.mark("speak")
     # What speak() does first; from then on the text is in the making, and it joins that.
-    audio = call._prompts.text(text, call.language).audio()
+    audio = call._dialogue._prompts.text(text, call.language).audio()
     assert audio is not None
     audio.subscribe(lambda: marks.mark("made"))
     call.speak(text)

@@ -101,7 +101,7 @@ def cut(call: Call) -> dict[str, object]:
     call.answer()
     ends = []
     for prompt in (Sound("own/tone-5s"), "One two three four five six seven eight nine ten. " * 3):
-        link = call._speaker._stream.link()
+        link = call._dialogue._speaker._stream.link()
         if isinstance(link, Connection) and link._transport is not None:
             threading.Timer(1.0, link.run, (link._transport.abort,)).start()
         played = call.speak(prompt)
