@@ -482,6 +482,13 @@ def test_a_hear_is_cancelled_at_a_moment() -> None:
     assert call.now_s < 5
 
 
+def test_things_happen_to_who_only_waits() -> None:
+    call = FakeCall(do(lambda call: call.variables.update(x="1")), hangup(after_s=10))
+    assert call.wait_for_hangup(60)
+    assert call.variables == {"x": "1"}
+    assert not FakeCall().wait_for_hangup(60)
+
+
 def test_only_the_scenarios_thread_may_use_the_call() -> None:
     call = FakeCall(do(lambda call: call.speak("Hello?")))
     with pytest.raises(ScenarioError, match="callback"):
