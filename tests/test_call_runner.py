@@ -220,10 +220,12 @@ def test_a_task_id_that_is_none_is_an_inbound_call() -> None:
 
 def test_without_a_fork_the_worker_starts_its_own() -> None:
     run = Run(lambda call: None, FakeAgi(DIALOG_TASK=TASK))
+    key = f"call-{run.started.call_id}"
     assert run.agi.executed == [
-        ("AudioFork", "ws://127.0.0.1:8081/,D(read)ji(DIALOG_FORK_ID)"),
+        ("AudioFork", f"ws://127.0.0.1:8081/stream/{key},D(read)ji(DIALOG_FORK_ID)"),
         ("StopAudioFork", "own-fork"),
     ]
+    assert (run.streams.claimed, run.streams.released) == ([key], [key])
 
 
 def test_the_articles_fork_is_taken_as_it_is() -> None:
@@ -239,6 +241,8 @@ def test_among_several_workers_the_dialplans_fork_is_replaced() -> None:
         "AudioFork",
         "StopAudioFork",
     ]
+    # Not by the channel: the one that was stopped may be the last to connect.
+    assert run.streams.claimed == [f"call-{run.started.call_id}"]
 
 
 def test_a_call_that_is_gone_before_it_began_leaves_no_record(

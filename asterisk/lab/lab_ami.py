@@ -73,8 +73,10 @@ class Ami:
         exten: str = "s",
         trunk: str = "subscriber",
         timeout_ms: int = 30_000,
+        early_media: bool = False,
     ) -> str:
-        """Call NUMBER through TRUNK; once it answers, go to EXTEN in CONTEXT.
+        """Call NUMBER through TRUNK; once it answers (EARLY_MEDIA: or sends sound before that), go
+        to EXTEN in CONTEXT.
 
         Returns the channel's unique id, which is known before the call is made. Raises LabError
         when Asterisk refuses.
@@ -89,6 +91,7 @@ class Ami:
             Timeout=str(timeout_ms),
             Async="true",
             ChannelId=channel_id,
+            EarlyMedia=str(early_media).lower(),
             Variable=[f"{key}={value}" for key, value in (variables or {}).items()],
         )
         if answer["Response"] != "Success":

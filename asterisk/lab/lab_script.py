@@ -66,7 +66,7 @@ def write_script(lab: Lab, number: str, steps: Sequence[LabStep]) -> None:
     fields: list[str] = []
     for step in steps:
         step.check()
-        what = _word(lab, step.what) if step.verb == "say" else step.what
+        what = word_file(lab, step.what).stem if step.verb == "say" else step.what
         fields += [step.when, f"{step.after_s:.3f}", step.verb, what or "-"]
     text = ":".join(fields)
     if len(text) > MAX_BYTES:
@@ -74,13 +74,13 @@ def write_script(lab: Lab, number: str, steps: Sequence[LabStep]) -> None:
     (lab.subscriber.home / "scripts" / number).write_text(text)
 
 
-def _word(lab: Lab, text: str) -> str:
-    """The name of a file with TEXT spoken."""
+def word_file(lab: Lab, text: str) -> Path:
+    """TEXT as the subscriber says it; spoken now, if it was not before. Raises LabError."""
     name = sha256(text.encode()).hexdigest()[:16]
     path = lab.subscriber.home / "words" / f"{name}.wav"
     if not path.exists():
         _speak(lab.root, text, path)
-    return name
+    return path
 
 
 def _speak(root: Path, text: str, path: Path) -> None:

@@ -19,7 +19,7 @@ from backend.call.line import open_line
 from backend.call.others import LegServices, OtherChannels
 from backend.call.scenario import ScenarioFunction
 from backend.call.shared import Shared
-from backend.call.streams import Streams
+from backend.call.streams import Streams, keyed_url
 from backend.errors import (
     AsteriskError,
     DialogError,
@@ -156,6 +156,10 @@ class _Session:
         self._info = info
         self._fork_id = variables.get("DIALOG_FORK_ID") or variables.get("WS_SOCKET_SESSION", "")
         self._services = services
+        # The dialplan's fork is known by its channel. Our own has a key, for where it comes beside
+        # the dialplan's, that one may be the later of the two to connect.
+        self._theirs = bool(self._fork_id) and not services.own_fork
+        self._stream_key = info.channel if self._theirs else f"call-{info.id}"
         self._numbers = count()
         self._line = open_line(
             self._agi, info, services, on_said=self._said, on_recorded=self._recorded
@@ -185,7 +189,7 @@ class _Session:
                 called=info.called,
             )
         )
-        self._services.streams.claim(info.channel, self._line.fork)
+        self._services.streams.claim(self._stream_key, self._line.fork)
         result: Any = None
         error: str | None = None
         try:
@@ -206,11 +210,12 @@ class _Session:
 
     def _fork(self) -> None:
         """Make sure the audio comes to this worker."""
-        if self._fork_id and not self._services.own_fork:
+        if self._theirs:
             return
         if self._fork_id:
             self._exec("StopAudioFork", self._fork_id)
-        result = self._exec("AudioFork", f"{self._services.fork_url},D(read)ji(DIALOG_FORK_ID)")
+        url = keyed_url(self._services.fork_url, self._stream_key)
+        result = self._exec("AudioFork", f"{url},D(read)ji(DIALOG_FORK_ID)")
         if result == NO_RESULT_APP:
             log.error(
                 "%s: no audio: Asterisk has no AudioFork; is app_audiofork.so loaded?",
@@ -258,7 +263,7 @@ class _Session:
         self._line.dialogue.close()
         self._others.close()
         self._stop_fork()
-        self._services.streams.release(info.channel)
+        self._services.streams.release(self._stream_key)
         self._ear.close(LAST_WORDS_S)
         figures = self._ear.figures
         self._services.records.append(

@@ -5,7 +5,7 @@ from backend import Call, scenario
 TEXTS = {
     "ru": {
         "news": "Здравствуйте! Сначала новости: офис переехал, график работы прежний. "
-        "Любая клавиша пропускает это сообщение.",
+        "Номер договора можно ввести, не дожидаясь конца сообщения.",
         "menu": "Введите номер договора и нажмите решётку.",
         "again": "Номер не введён.",
         "thanks": "Спасибо, ваш номер {}.",
@@ -13,7 +13,7 @@ TEXTS = {
     },
     "en": {
         "news": "Hello! First the news: the office has moved, its hours are as before. "
-        "Any key skips this message.",
+        "You need not hear it out: your contract number can be entered at once.",
         "menu": "Please enter your contract number, then press pound.",
         "again": "No number was entered.",
         "thanks": "Thank you, your number is {}.",
@@ -24,7 +24,8 @@ TEXTS = {
 
 @scenario("keys")
 def keys(call: Call) -> dict[str, object]:
-    """Any key ends the news; a contract number of up to six keys is read, twice at most."""
+    """A key ends the news, and is the first of the contract number: up to six, asked for twice at
+    most."""
     texts = TEXTS.get(call.language.split("-")[0], TEXTS["en"])
     call.answer()
     news = call.speak(texts["news"], interruptible="keys")
