@@ -124,7 +124,7 @@ UNCHANGED: dict[type, set[str]] = {
     Leg: {"status", "parked", "over", "reason", "cause", "channel", "speak", "hear", "hangup"}
     # between the real leg and Asterisk; nobody calls them here
     | {"await_answer", "await_channel", "come_back", "is_ending", "leave_for_bridge", "open"}
-    | {"refuse", "screen_out", "send_hangup", "serve", "judged", "await_verdict"},
+    | {"refuse", "screen_out", "send_hangup", "serve", "judged", "await_verdict", "await_held"},
     Conference: {"create"},
     OtherChannels: {"dial_string"},
     Dialogue: {"begin", "cancel_hear", "check_thread", "close", "on_dtmf", "prepare", "speak"}
