@@ -82,10 +82,11 @@ def sound_ms(samples: Samples[int], span: Span) -> float:
 
 
 def pitch_hz(samples: Samples[int], span: Span) -> float:
-    """The pitch of a pure tone, by its zero crossings; silences in it do not count."""
+    """The pitch of a pure tone, by its zero crossings; silences in it do not count. Silence: 0."""
     part = samples[round(span.start_ms * SAMPLES_MS) : round(span.end_ms * SAMPLES_MS)]
     rises = sum(one < 0 <= other for one, other in itertools.pairwise(part))
-    return rises * 1000 / sound_ms(samples, span)
+    loud_ms = sound_ms(samples, span)
+    return rises * 1000 / loud_ms if loud_ms else 0.0
 
 
 def length_ms(samples: Samples[int]) -> float:
