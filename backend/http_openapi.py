@@ -36,7 +36,7 @@ _MODELS = (
 _DIAL_PARAMETERS: tuple[tuple[str, str], ...] = (
     ("phone", "The number: 3 to 15 digits, a plus before them if any (in a URL: %2B)."),
     ("file", "The sound the scenario plays first: relative to Asterisk's sounds, no extension."),
-    ("scenario", "Name of the scenario; default: setting default_scenario."),
+    ("scenario", "Name of the scenario; default: by the number's route, or default_scenario."),
     ("context", "Dialplan context, one of the setting contexts; default: the first."),
     ("channel", "Name of the trunk, one of the setting channels; default: 'default'."),
     ("caller_id", "Caller id, one of the setting caller_ids; default: setting caller_id."),

@@ -11,7 +11,6 @@ the speech services and the time below it are simulated: an hour of waiting cost
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -21,15 +20,16 @@ from uuid import uuid4
 from backend.call import backchannel as backchannel_lists
 from backend.call.backchannel import BackchannelBook
 from backend.call.call import Call, CallConfig, CallInfo
+from backend.call.ending import COMPLETED, checked, outcome_of
 from backend.call.legs import Leg
 from backend.call.memory_store import MemoryStore
 from backend.call.shared import Shared
 from backend.dialing.policy import Rules
 from backend.errors import BadRequest
-from backend.model import Outcome, Reason, Task, TaskRequest, TaskState
+from backend.model import Task, TaskRequest
 from backend.ports import KeyValues
 from backend.trying.channel import Troubles
-from backend.trying.ended import Ended, settle
+from backend.trying.ended import Ended
 from backend.trying.others import Dialled, SimulatedOthers, dialled, joined
 from backend.trying.person import PATIENCE_S, TalkLine
 from backend.trying.room import Room, Seat
@@ -136,6 +136,7 @@ class FakeCall(Call):
         self.hung_up_by: Literal["caller", "robot"] | None = None
         self.cause: int | None = None
         self.ended: Ended | None = None
+        self._lost = False
         self._talk: list[TalkLine] = []
         setting = Setting(
             self.world,
@@ -255,11 +256,10 @@ class FakeCall(Call):
     def run(self, scenario: Callable[[Call], Any]) -> Ended:
         """Run it as the runtime does: whatever it raises is an ending."""
         try:
-            result = scenario(self)
-            json.dumps(result, allow_nan=False)
-            self.ended = Ended(Outcome(TaskState.DONE, Reason.COMPLETED), result)
+            self.ended = Ended(COMPLETED, checked(scenario(self)))
         except (Exception, SystemExit) as raised:  # noqa: BLE001  a call begins and ends here
-            self.ended = settle(raised, by_robot=self.hung_up)
+            outcome, error = outcome_of(raised, by_robot=self.hung_up, lost=self._lost)
+            self.ended = Ended(outcome, None, error, raised)
         self.close()
         return self.ended
 
@@ -267,6 +267,14 @@ class FakeCall(Call):
         """The scenario has ended: seats are left, legs hung up. ``run`` does this."""
         self._far_side.close()
         self._side.close()
+
+    def lose_asterisk(self) -> None:
+        """The connection to Asterisk breaks, as when it dies: for a ``do`` step."""
+        if not self._side.channel.over:
+            self._lost = True
+            now_ms = self.world.now_ms
+            self._talk.append(TalkLine("Asterisk", "does", "is lost", now_ms, now_ms))
+            self._side.over()
 
     # Of the call
 

@@ -396,7 +396,7 @@ def test_a_transfer_that_nobody_answers(
     agi.variables |= {"DIALSTATUS": dial_status, "HANGUPCAUSE": cause}
     end = others.transfer("1234", 7.4, "74950000000", "default")
     assert (end.status, end.ended_by, end.duration_s) == (status, BridgeSide.NOBODY, 0.0)
-    assert agi.executed == [("Dial", "PJSIP/1234@trunk,7,go(74950000000)")]
+    assert agi.executed == [("Dial", "PJSIP/1234@trunk,7,gf(74950000000)")]
     assert pbx.watch.watched == 0
 
 

@@ -415,6 +415,11 @@ def test_a_run_ends_as_the_task_would(
     assert call.result == ({"x": 1} if state is TaskState.DONE else None)
 
 
+def test_asterisk_is_lost_in_the_middle() -> None:
+    ended = FakeCall(do(FakeCall.lose_asterisk, over_prompt=True)).run(lambda call: call.hear(LONG))
+    assert ended.outcome.reason is Reason.ASTERISK_LOST
+
+
 def test_scenarios_that_exit_fail() -> None:
     ended = FakeCall().run(raising(ScenarioError("no")))
     assert ended.error == "ScenarioError: no"

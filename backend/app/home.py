@@ -57,6 +57,17 @@ def scenario_folders(settings: Settings) -> list[Path]:
     return [READY_SCENARIOS, *own]
 
 
+def read_backchannel(file: Path | None) -> BackchannelBook:
+    """The words that stop no prompt. Raises ConfigError."""
+    file = file or Path(backchannel.__file__).with_suffix(".toml")
+    try:
+        return backchannel.parse(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"backchannel_file {file}: {error}") from None
+    except BadRequest as error:
+        raise ConfigError(f"backchannel_file {file}: {error.why}") from None
+
+
 def open_shelf(settings: Settings) -> Shelf:
     """The scenarios as they are now; the user's own are watched. Raises ScenarioError."""
     ready, *own = scenario_folders(settings)
@@ -70,17 +81,6 @@ def watch_routes(settings: Settings, engine: Engine, rooms: ExitStack) -> RouteB
     watch.start()
     rooms.callback(watch.stop)
     return book
-
-
-def read_backchannel(file: Path | None) -> BackchannelBook:
-    """The words that stop no prompt. Raises ConfigError."""
-    file = file or Path(backchannel.__file__).with_suffix(".toml")
-    try:
-        return backchannel.parse(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"backchannel_file {file}: {error}") from None
-    except BadRequest as error:
-        raise ConfigError(f"backchannel_file {file}: {error.why}") from None
 
 
 def ami_account(settings: Settings, *, events: Literal["on", "calls", "off"]) -> Account:

@@ -143,7 +143,8 @@ class Transferring:
     def run(self, dial: str, timeout_s: float, caller_id: str | None) -> TransferEnd:
         """Until nobody answered, or one of the two hung up. Raises Hangup when the caller hung up
         before an answer, CommandTimeout when the call has lasted too long."""
-        options = f"go({caller_id})" if caller_id else "g"
+        # f(): what the other side is shown; o() would only name the channel (tried).
+        options = f"gf({caller_id})" if caller_id else "g"
         unwatch = self._events.watch(self._info.uniqueid, self._told)
         log.info("call %s: transfer to %s", self._info.id, dial)
         try:

@@ -434,7 +434,8 @@ class Call:
         trunk: str = "default",
     ) -> TransferEnd:
         """Connect the caller with a further number; he hears it ring. Returns when nobody answered,
-        or when the talk of the two is over. Arguments as ``dial``'s.
+        or when the talk of the two is over. Arguments as ``dial``'s; without ``caller_id`` the
+        other side is shown the caller's own number, if the trunk lets it through.
 
         Raises BadRequest, Hangup when the caller hung up before an answer, CommandTimeout.
         """

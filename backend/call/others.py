@@ -179,8 +179,7 @@ class OtherChannels:
         transferring = Transferring(
             self._agi, self._info, self._services.legs.events, self._left_s()
         )
-        own = caller_id if caller_id is not None else None
-        return transferring.run(self.dial_string(request), request.dial_timeout_s, own)
+        return transferring.run(self.dial_string(request), request.dial_timeout_s, caller_id)
 
     def _left_s(self) -> float:
         return max(self._ends_at - monotonic(), 0.0) + self._services.call.command_s

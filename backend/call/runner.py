@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from uuid import UUID, uuid4
 from backend.call.backchannel import BackchannelBook
 from backend.call.call import NO_RESULT_APP, CallConfig, CallInfo
 from backend.call.dialogue import Agi
+from backend.call.ending import COMPLETED, checked, outcome_of
 from backend.call.lent import LentAgi
 from backend.call.line import open_line
 from backend.call.others import LegServices, OtherChannels
@@ -24,9 +24,7 @@ from backend.errors import (
     AsteriskError,
     DialogError,
     Hangup,
-    RecognitionUnavailable,
     ScenarioError,
-    SynthesisUnavailable,
 )
 from backend.model import (
     CallEnded,
@@ -196,8 +194,8 @@ class _Session:
         error: str | None = None
         try:
             self._fork()
-            result = self._json(self._scenario()(self._call))
-            outcome = Outcome(TaskState.DONE, Reason.COMPLETED)
+            result = checked(self._scenario()(self._call))
+            outcome = COMPLETED
         except (Exception, SystemExit) as raised:  # noqa: BLE001  a call begins and ends here
             outcome, error = self._settle(raised)
         self._close(outcome, result, error)
@@ -209,13 +207,6 @@ class _Session:
             names = ", ".join(sorted(known))
             raise ScenarioError(f"there is no scenario {self._info.scenario!r}; known: {names}")
         return function
-
-    def _json(self, result: Any) -> Any:
-        try:
-            json.dumps(result, allow_nan=False)
-        except (TypeError, ValueError) as error:
-            raise ScenarioError(f"the scenario's result is not JSON: {error}") from None
-        return result
 
     def _fork(self) -> None:
         """Make sure the audio comes to this worker."""
@@ -257,23 +248,14 @@ class _Session:
             stopped = self._services.stopping()
             reason = Reason.BACKEND_LOST if stopped else Reason.SCENARIO_ERROR
             return Outcome(TaskState.FAILED, reason), self._agi.aborted
-        if isinstance(raised, Hangup) and self._call.hung_up:
-            return Outcome(TaskState.DONE, Reason.COMPLETED), None
-        if isinstance(raised, Hangup):
-            reason = Reason.ASTERISK_LOST if self._agi.asterisk_lost else Reason.CALLER_HANGUP
-            return Outcome(TaskState.FAILED, reason), None
-        error = f"{type(raised).__name__}: {raised}"
-        if isinstance(raised, RecognitionUnavailable):
-            reason = Reason.RECOGNITION_UNAVAILABLE
-        elif isinstance(raised, SynthesisUnavailable):
-            reason = Reason.SYNTHESIS_UNAVAILABLE
-        else:
-            reason = Reason.SCENARIO_ERROR
+        lost = self._agi.asterisk_lost
+        outcome, error = outcome_of(raised, by_robot=self._call.hung_up, lost=lost)
         if isinstance(raised, DialogError):
-            log.error("call %s: scenario %s: %s", info.id, info.scenario, error)
+            if error is not None:
+                log.error("call %s: scenario %s: %s", info.id, info.scenario, error)
         else:
             log.error("call %s: scenario %s raised", info.id, info.scenario, exc_info=raised)
-        return Outcome(TaskState.FAILED, reason), error
+        return outcome, error
 
     def _close(self, outcome: Outcome, result: Any, error: str | None) -> None:
         """Last words, last record; then, and only then, the dialplan is told all was well."""

@@ -17,6 +17,7 @@ from tests.e2e.plain_lab import observer
 
 PROMPT_HZ, WHISPER_HZ, PLAY_HZ = 1000, 1500, 2000
 LONG_MS = 1500
+SHOWN = "74951112233"
 # What the lab's speech server can hear of a carrier: the words of 147.
 ANNOUNCEMENTS = """
 [en]
@@ -42,7 +43,8 @@ def stack(tmp_path_factory: pytest.TempPathFactory, asterisk: str) -> Iterator[S
     announcements = tmp_path_factory.mktemp("tables") / "announcements.toml"
     announcements.write_text(ANNOUNCEMENTS)
     settings = {
-        "DIALOG_VARIABLES": "leg,leg2,wait,keep,room,seats",
+        "DIALOG_VARIABLES": "leg,leg2,wait,keep,room,seats,shown",
+        "DIALOG_CALLER_IDS": SHOWN,
         "DIALOG_WORKERS": "2",
         "DIALOG_ANNOUNCEMENTS_FILE": str(announcements),
     }

@@ -15,6 +15,7 @@ from stack import Stack
 from tests.e2e.conftest import SHORT_TONE_MS
 from tests.e2e.fixtures_legs import (
     PROMPT_HZ,
+    SHOWN,
     ami,
     figures,
     nothing_left,
@@ -24,6 +25,7 @@ from tests.e2e.fixtures_legs import (
     stack,
     start,
 )
+from tests.e2e.plain_lab import observer
 from tests.e2e.tones import heard_ms
 
 __all__ = ["ami", "nothing_left", "stack"]  # fixtures
@@ -192,6 +194,15 @@ def test_a_transfer_that_was_answered(stack: Stack, by: str, codes: tuple[str, s
     assert (task["state"], result["status"], result["ended_by"]) == ("done", "completed", by), task
     heard = both_hear(stack, caller, other, (500, 700))
     assert result["duration_s"] * 1000 == pytest.approx(heard, abs=600)
+
+
+def test_the_other_side_is_shown_the_number_that_was_asked_for(stack: Stack) -> None:
+    by_dial, by_transfer = number("105"), number("105")
+    with observer(stack.lab.subscriber) as telephone:
+        run(stack, number("103"), "leg-dial", leg=by_dial, shown=SHOWN)
+        run(stack, number("103"), "leg-transfer", leg=by_transfer, shown=SHOWN)
+        for phone in (by_dial, by_transfer):
+            assert telephone.event("Newchannel", Exten=phone)["CallerIDNum"] == SHOWN
 
 
 def test_the_caller_hangs_up_before_the_transfer_is_answered(stack: Stack) -> None:

@@ -23,11 +23,15 @@ _suffix = itertools.count(1000)
 
 @pytest.fixture(scope="module")
 def tones(stack: Stack) -> None:
-    own = stack.lab.sounds / "own"
-    own.mkdir(exist_ok=True)
+    write_tones(stack.lab.sounds / "own")
+
+
+def write_tones(folder: Path) -> None:
+    """What scenarios/recordings.py plays."""
+    folder.mkdir(exist_ok=True)
     for hz in TONES_HZ:
-        lab_sound.write(own / f"tone-{hz}.wav", lab_sound.tone(TONE_MS, hz))
-    lab_sound.write(own / "tone-5s.wav", lab_sound.tone(5000))
+        lab_sound.write(folder / f"tone-{hz}.wav", lab_sound.tone(TONE_MS, hz))
+    lab_sound.write(folder / "tone-5s.wav", lab_sound.tone(5000))
 
 
 @pytest.fixture(scope="module")

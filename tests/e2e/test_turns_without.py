@@ -136,3 +136,40 @@ def test_digits_with_a_pause(old: Calls) -> None:
 def test_callbacks_for_keys_are_refused_in_clear_words(old: Calls) -> None:
     result = old.result("103", "told-of-keys")
     assert "older module" in result["error"]
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory, asterisk: str) -> Iterator[Calls]:
+    """Not our silence ends utterances, but the service's own classifier."""
+    plan = (
+        ("132", "turn-words"),
+        ("134", "turn-words"),
+        ("131", "turn-twice"),
+        ("131", "turn-patient"),
+    )
+    folder = tmp_path_factory.mktemp("service")
+    with probing_stack(folder, asterisk, DIALOG_END_OF_UTTERANCE="speechkit") as stack:
+        write_sounds(stack.lab.sounds)
+        yield Calls(stack, plan)
+
+
+def test_a_cough_in_which_the_service_finds_no_utterance(service: Calls) -> None:
+    result, heard, _ = service.of("132", "turn-words")
+    assert (result["status"], result["end"], result["ms"]) == ("timeout", "completed", STAIRS_MS)
+    assert climbed(heard)[:STEPS] == list(range(STEPS))
+
+
+def test_words_whose_end_the_service_finds(service: Calls) -> None:
+    result, _, _ = service.of("134", "turn-words")
+    assert (result["status"], result["text"], result["by"]) == (
+        "recognized",
+        "no thank you",
+        "words",
+    )
+
+
+def test_the_service_is_told_how_long_a_pause_may_be(service: Calls) -> None:
+    result, _, _ = service.of("131", "turn-patient")
+    assert result["text"] == "no thank you", result
+    result, _, _ = service.of("131", "turn-twice")
+    assert [result["first"]["text"], result["second"]["text"]] == ["no", "thank you"], result

@@ -32,6 +32,7 @@ CUTS = round(1_000 * SCALE)
 UNLOADS = round(100 * SCALE)
 STEPS = round(2_000 * SCALE)
 SEED = int(os.environ.get("FORK_SOAK_SEED", "0")) or random.randrange(1, 1_000_000)
+AT_ONCE = 50
 KB_PER_CYCLE = 1  # a fork that leaks would be 35: its ring
 SLACK_KB = 300_000 if lab_sanitizer.wanted() else 8192  # what the allocator keeps
 
@@ -82,6 +83,8 @@ def test_starts_and_stops(fork: ForkLab) -> None:
         for number in range(count):
             if number % 500 == 0:  # before a call's tone ends
                 channels = new_calls(fork)
+            if number % AT_ONCE == 0:  # stopped forks close on their own: they must not pile up
+                fork.wait("the end of the forks so far", lambda: fork.forks() == 0, 20)
             channel = channels[number % len(channels)]
             options = ("D(both)", "D(in)j", "D(stereo)jm(60)f(16000)")[number % 3]
             one = fork.start(channel, fork.server.url(f"soak-{number % 7}"), options)

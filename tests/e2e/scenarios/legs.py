@@ -20,7 +20,8 @@ def leg_dial(call: Call) -> dict[str, object]:
     """Dial, and tell how it ended; a leg that is there is spoken to."""
     call.answer()
     ended: list[str] = []
-    leg = call.dial(other(call), timeout_s=float(other(call, "wait") or 20))
+    wait_s, shown = float(other(call, "wait") or 20), other(call, "shown") or None
+    leg = call.dial(other(call), timeout_s=wait_s, caller_id=shown)
     found = described(leg)
     leg.on_hangup(lambda leg: ended.append(leg.id))
     if leg.parked:
@@ -71,7 +72,8 @@ def leg_two_bridges(call: Call) -> list[object]:
 def leg_transfer(call: Call) -> dict[str, object]:
     """Transfer, and go on with the caller, if he is there."""
     call.answer()
-    end = call.transfer(other(call), timeout_s=float(other(call, "wait") or 20))
+    wait_s, shown = float(other(call, "wait") or 20), other(call, "shown") or None
+    end = call.transfer(other(call), timeout_s=wait_s, caller_id=shown)
     found: dict[str, object] = {
         "status": end.status,
         "ended_by": end.ended_by,
