@@ -419,7 +419,8 @@ class Call:
     def bridge(self, leg: Leg, *, keep_after: bool = False) -> BridgeEnd:
         """Connect the caller with a parked leg until one of them hangs up; says who. Then the
         scenario goes on: with its caller when the leg ended it. ``keep_after``: when the caller
-        ended it, the leg is parked again; else it is hung up.
+        ended it, the leg is parked again; else it is hung up. A leg that has hung up before
+        has ended it.
 
         Raises BadRequest, Hangup when the caller was gone before, CommandTimeout.
         """

@@ -381,8 +381,10 @@ class Leg:
 
     def leave_for_bridge(self) -> LegSession | None:
         """From now on the end of its AGI session is not its own. Returns that session. Raises
-        BadRequest when it is not parked."""
+        Hangup when it was answered and is over, BadRequest when it is not parked otherwise."""
         with self._cond:
+            if self._status is LegStatus.ENDED:
+                raise Hangup("the leg has hung up")
             if self._status is not LegStatus.PARKED:
                 raise BadRequest("leg", f"is not parked but {self._status}")
             self._status = LegStatus.BRIDGED

@@ -231,7 +231,22 @@ class Held:
 def held(stack: Stack) -> dict[str, Held]:
     asterisks = {"pbx": stack.lab.pbx, "subscriber": stack.lab.subscriber}
     pids = {name: one.pid for name, one in asterisks.items()} | dict(stack.info["pids"])
-    return {name: Held(threads(pid), kinds(pid)) for name, pid in pids.items()}
+    found = {name: Held(threads(pid), kinds(pid)) for name, pid in pids.items()}
+    # A pool of connections is filled when they are needed, and has a bound of its own.
+    for name, pooled in connections(stack).items():
+        found[name].kinds["socket"] -= pooled
+    return found
+
+
+def connections(stack: Stack) -> Counter[str]:
+    """To PostgreSQL, of each process of the backend."""
+    query = "SELECT application_name FROM pg_stat_activity"
+    with closing(psycopg2.connect(stack.dsn)) as connection, connection.cursor() as cursor:
+        cursor.execute(query)
+        names = [str(row[0]) for row in cursor.fetchall()]
+    return Counter(
+        process for name in names for process in stack.info["pids"] if process in name.split()
+    )
 
 
 def threads(pid: int) -> int:
