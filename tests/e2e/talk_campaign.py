@@ -170,8 +170,8 @@ class Campaign:
         )
         assert not twice, twice
         hangups = self.rows(
-            "SELECT uniqueid, count(*) FROM ami_events WHERE name = 'Hangup'"
-            " AND uniqueid LIKE 'dialog-%%' GROUP BY 1 HAVING count(*) > 1"
+            "SELECT uniqueid, count(*) FROM events WHERE name = 'Hangup'"
+            " AND uniqueid LIKE 'dialog-%' GROUP BY 1 HAVING count(*) > 1"
         )
         assert not hangups, hangups
         raised = set(tracebacks(self.stack.log_path.read_text(errors="replace")))
