@@ -59,6 +59,7 @@ CALL_EVENTS = frozenset(
         "OriginateResponse",
         "Hangup",
         "DialEnd",
+        "BridgeEnter",
         "ConfbridgeJoin",
         "ConfbridgeLeave",
     }

@@ -28,7 +28,7 @@ from backend.ami_listener import AmiConnection
 from backend.app.home import SpeechAddress, ami_account, read_backchannel, scenario_folders
 from backend.app.screening import open_judges
 from backend.app.speech import open_speech
-from backend.call.others import CONTEXT as LEG_CONTEXT
+from backend.call.legs import CONTEXT as LEG_CONTEXT
 from backend.call.shelf import load
 from backend.config import Settings
 from backend.errors import ConfigError, DialogError

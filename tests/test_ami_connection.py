@@ -155,7 +155,7 @@ def test_a_voice_worker_takes_the_events_of_calls_alone(
     """A list of an action's is its answer all the same."""
     connection, told = connect(events="calls")
     assert asterisk.wait_for("Login").get("Events") == "system,call"
-    asterisk.event("BridgeEnter", Uniqueid="1")
+    asterisk.event("BridgeCreate", Uniqueid="1")
     asterisk.event("Hangup", Uniqueid="1")
     until(lambda: told.names() == ["FullyBooted", "Hangup"])
     asterisk.channels = ["dialog-1"]

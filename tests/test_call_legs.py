@@ -16,7 +16,7 @@ from backend.errors import AsteriskUnavailable, BadRequest, CommandTimeout, Hang
 from backend.model import Reason
 from backend.ports import AmiReply
 from backend.protocol.agi import Reply
-from tests.fakes.pbx import FakePbx, FakeStreams, info, refusal, services
+from tests.fakes.pbx import FakePbx, FakeStreams, Headers, info, refusal, services
 
 QUICK_S = 0.05
 
@@ -52,8 +52,10 @@ class CallAgi:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("POLL_S", "SECOND_EVENT_S", "CHANNEL_S", "CAUSE_S", "BACK_S", "ANSWER_GRACE_S"):
+    names = ("POLL_S", "SECOND_EVENT_S", "CHANNEL_S", "CAUSE_S", "ANSWER_GRACE_S")
+    for name in names:
         monkeypatch.setattr(legs, name, QUICK_S)
+    monkeypatch.setattr(legs, "BACK_S", 1.0)
     monkeypatch.setattr(bridge, "EVENT_S", QUICK_S)
     monkeypatch.setattr("backend.call.others.ANSWER_GRACE_S", QUICK_S)
 
@@ -307,6 +309,8 @@ def test_the_leg_ends_the_bridge(pbx: FakePbx, agi: CallAgi, others: OtherChanne
     leg = parked(pbx, others)
 
     def talk(name: str, data: str) -> None:
+        held = ("EXEC", "BridgeWait", f"{leg.id},participant,e(n)")
+        assert pbx.sessions[leg.id].commands[-1] == held
         assert (name, data, leg.status) == ("Bridge", "PJSIP/t-1", LegStatus.BRIDGED)
         with pytest.raises(BadRequest, match="is bridged"):
             leg.speak("hello")
@@ -327,6 +331,7 @@ def test_the_caller_ends_the_bridge(
     first = pbx.sessions[leg.id]
 
     def talk(name: str, data: str) -> None:
+        assert data == ("PJSIP/t-1,F(dialog-leg^s^back)" if keep else "PJSIP/t-1")
         first.hang_up()
         agi.hung_up = True
         if keep:
@@ -336,7 +341,6 @@ def test_the_caller_ends_the_bridge(
     agi.on_exec = talk
     end = others.bridge(leg, keep_after=keep)
     assert end.ended_by is BridgeSide.CALLER
-    assert ("SET VARIABLE", "DIALOG_BACK", "1" if keep else "") in first.commands
     assert leg.status is (LegStatus.PARKED if keep else LegStatus.ENDED)
     if keep:
         leg.hangup()
@@ -360,6 +364,14 @@ def test_a_leg_that_does_not_come_back_is_hung_up(
 def test_bridge_did_nothing(pbx: FakePbx, agi: CallAgi, others: OtherChannels) -> None:
     leg = parked(pbx, others)
     agi.variables["BRIDGERESULT"] = "INCOMPATIBLE"
+
+    def redirect(headers: Headers) -> AmiReply:
+        assert (headers["Channel"], headers["Priority"]) == (leg.id, "back")
+        pbx.sessions[leg.id].hang_up()
+        pbx.comes(leg.id)
+        return AmiReply(True, "", {})
+
+    pbx.answers["Redirect"] = redirect
     end = others.bridge(leg, keep_after=True)
     assert (end.ended_by, end.duration_s) == (BridgeSide.NOBODY, 0.0)
     assert leg.parked

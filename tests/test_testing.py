@@ -124,7 +124,7 @@ UNCHANGED: dict[type, set[str]] = {
     Leg: {"status", "parked", "over", "reason", "cause", "channel", "speak", "hear", "hangup"}
     # between the real leg and Asterisk; nobody calls them here
     | {"await_answer", "await_channel", "come_back", "is_ending", "leave_for_bridge", "open"}
-    | {"refuse", "screen_out", "send_hangup", "serve", "judged", "await_verdict"},
+    | {"refuse", "screen_out", "send_hangup", "serve", "judged", "await_verdict", "await_held"},
     Conference: {"create"},
     OtherChannels: {"dial_string"},
     Dialogue: {"begin", "cancel_hear", "check_thread", "close", "on_dtmf", "prepare", "speak"}
@@ -142,14 +142,14 @@ def test_every_method_works(name: str) -> None:
 
 
 def test_it_needs_no_time_and_leaves_no_thread() -> None:
-    threads = threading.active_count()
+    threads = set(threading.enumerate())
     call = FakeCall(says=["yes"] * 3, patience_s=3600)
     with call.listen(on_final=lambda _: None):
         call.hear("Well?")
         call.on_dtmf(lambda _: None)
         call.wait(1700)
     assert call.now_s > 1700  # in real time this test would be cut off
-    assert threading.active_count() == threads
+    assert set(threading.enumerate()) <= threads
 
 
 # Answers
@@ -480,6 +480,13 @@ def test_a_hear_is_cancelled_at_a_moment() -> None:
     heard = call.hear("Well?")
     assert (heard.status, heard.reason) == (HearStatus.CANCELLED, "enough")
     assert call.now_s < 5
+
+
+def test_things_happen_to_who_only_waits() -> None:
+    call = FakeCall(do(lambda call: call.variables.update(x="1")), hangup(after_s=10))
+    assert call.wait_for_hangup(60)
+    assert call.variables == {"x": "1"}
+    assert not FakeCall().wait_for_hangup(60)
 
 
 def test_only_the_scenarios_thread_may_use_the_call() -> None:

@@ -185,7 +185,7 @@ def test_a_leg_in_a_bridge_is_not_talked_to() -> None:
         except BadRequest as error:
             errors.append(str(error))
 
-    call = FakeCall(do(talk), dials={ANNA: dialled(hangup(after_s=3))})
+    call = FakeCall(do(talk, after_s=4), dials={ANNA: dialled(hangup(after_s=5))})
     leg = call.dial(ANNA)
     call.bridge(leg)
     assert errors == ["leg: is bridged: it can be spoken to when that is over"]

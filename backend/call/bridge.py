@@ -1,13 +1,17 @@
 """The caller and another side, together: bridge (with a leg that is parked), transfer (to a
 number).
 
-Both are Asterisk's own applications, run on the call's channel: Bridge() and Dial(). Tried on
-16.28 and 22.10: Bridge() takes the leg's channel out of its AGI (its session ends with HANGUP)
-and keeps its name, its unique id and its forks; when the caller goes, the leg goes on in the
-dialplan where it was, which leads it back to its worker or hangs it up ([dialog-leg]). The two
+Both are Asterisk's own applications, run on the call's channel: Bridge() and Dial(). The two
 are in a simple bridge, which adds no delay; ConfBridge would add 20 ms each way (10 ms with
 mixing_interval 10), would need a kick for each end, and would go on with one of the two when
 this process dies.
+
+Tried on 16.28 and 22.10: Bridge() takes a channel that is in AGI out of it by a masquerade, and
+on 22.10 about one in a hundred times a channel "Surrogate/…" stays for ever. One that is in a
+bridge already is moved, without a masquerade. So the leg first enters a bridge of its own, by
+BridgeWait(), silent. It keeps its name, unique id and forks. Its AGI session ends with the
+bridge; when the caller has ended it, F() leads the leg back to its worker ([dialog-leg], back),
+else it is hung up.
 """
 
 from __future__ import annotations
@@ -20,11 +24,13 @@ from enum import StrEnum
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from backend.call.legs import Leg
+from backend.call.legs import CONTEXT, Leg, LegSession
+from backend.call.lent import Errand
 from backend.dialing.outcomes import unanswered
 from backend.errors import Hangup
 from backend.model import Reason
 from backend.ports import ChannelEvents
+from backend.protocol.agi import Reply
 
 if TYPE_CHECKING:
     from backend.call.call import CallInfo
@@ -93,31 +99,27 @@ class Bridging:
         caller was gone before, BadRequest for a leg that is not parked otherwise, CommandTimeout
         when the call has lasted too long."""
         self._agi.poll_hangup()
+        result, caller_gone = "", False
         try:
-            former = leg.leave_for_bridge()
+            session = leg.leave_for_bridge()
         except Hangup:
             return BridgeEnd(BridgeSide.OTHER, 0.0)
-        result, caller_gone = "", False
+        holding = Errand(f"{leg.id}-bridge", lambda: self._hold(session, leg))
         began = monotonic()
         try:
-            try:
-                leg.agi.command(
-                    "SET VARIABLE", "DIALOG_BACK", "1" if keep_after else "", timeout_s=REPLY_S
-                )
-            except Hangup:
-                return BridgeEnd(BridgeSide.OTHER, 0.0)
+            leg.await_held()
             log.info("call %s: bridged with %s", self._info.id, leg.id)
             began = monotonic()
+            back = f",F({CONTEXT}^s^back)" if keep_after else ""
             try:
-                self._agi.command("EXEC", "Bridge", leg.channel, timeout_s=self._left_s)
+                self._agi.command("EXEC", "Bridge", leg.channel + back, timeout_s=self._left_s)
                 reply = self._agi.command("GET VARIABLE", "BRIDGERESULT", timeout_s=REPLY_S)
                 result = reply.data or ""
             except Hangup:
                 caller_gone = True
         finally:
-            # Where Bridge() did nothing the leg still has its session.
-            parted = result == "SUCCESS" or caller_gone
-            leg.come_back(former if parted else None, keep=keep_after)
+            leg.come_back(session, keep=keep_after, parted=result == "SUCCESS" or caller_gone)
+            holding.join(REPLY_S)
         lasted_s = monotonic() - began
         if caller_gone:
             end = BridgeEnd(BridgeSide.CALLER, lasted_s)
@@ -131,6 +133,11 @@ class Bridging:
             end = BridgeEnd(BridgeSide.OTHER if gone else BridgeSide.NOBODY, 0.0)
         log.info("call %s: bridge with %s over: %s", self._info.id, leg.id, end)
         return end
+
+    def _hold(self, session: LegSession, leg: Leg) -> Reply:
+        """The leg's side, in a thread of its own: its AGI session ends with this."""
+        where = f"{leg.id},participant,e(n)"
+        return session.command("EXEC", "BridgeWait", where, timeout_s=self._left_s)
 
 
 class Transferring:

@@ -37,11 +37,13 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+CONTEXT = "dialog-leg"  # asterisk/dialplan
 POLL_S = 0.2  # how often the call itself is asked whether it was hung up
 SECOND_EVENT_S = 1.0  # Hangup and OriginateResponse: the second follows within this
 ANSWER_GRACE_S = 10.0  # beyond the dial timeout, until Asterisk says how it ended
 HANGUP_S = 5.0  # a hangup is awaited so long
 BACK_S = 5.0  # after a bridge, until a leg is parked again
+HELD_S = 1.0  # from BridgeWait() to the event
 CHANNEL_S = 1.0  # from Originate to the channel
 CAUSE_S = 0.5  # the Hangup event follows the end of AGI
 CALLBACKS_S = 5.0
@@ -149,6 +151,7 @@ class Leg:
         self._cause: int | None = None
         self._channel = ""
         self._hung = False  # Asterisk said so
+        self._held = False  # in a bridge of its own
         self._response: str | None = None  # of OriginateResponse
         self._originate_reason: int | None = None
         self._first_word_at: float | None = None  # of the two about its end
@@ -379,29 +382,38 @@ class Leg:
 
     # Bridging; the scenario's thread
 
-    def leave_for_bridge(self) -> LegSession | None:
+    def leave_for_bridge(self) -> LegSession:
         """From now on the end of its AGI session is not its own. Returns that session. Raises
         Hangup when it was answered and is over, BadRequest when it is not parked otherwise."""
         with self._cond:
-            if self._status is LegStatus.ENDED:
+            over = self._status is LegStatus.ENDED
+            if over or (self._status is LegStatus.PARKED and self.agi.session is None):
                 raise Hangup("the leg has hung up")
-            if self._status is not LegStatus.PARKED:
+            if self._status is not LegStatus.PARKED or self.agi.session is None:
                 raise BadRequest("leg", f"is not parked but {self._status}")
             self._status = LegStatus.BRIDGED
+            self._held = False
             return self.agi.session
 
-    def come_back(self, former: LegSession | None, *, keep: bool) -> None:
-        """After the bridge: parked again, or over."""
+    def await_held(self) -> None:
+        """Until it is in a bridge of its own; when Asterisk does not say so in time, go on."""
+        with self._cond:
+            self._cond.wait_for(lambda: self._held or self._hung, HELD_S)
 
-        def settled() -> bool:
-            return self._hung or self.over or self.agi.session not in (None, former)
-
+    def come_back(self, former: LegSession, *, keep: bool, parted: bool) -> None:
+        """After the bridge: parked again, or over. ``parted``: the caller has left it, or it the
+        caller; else nothing came of the bridge, and it waits there still."""
         if not keep:
             self.end(LegStatus.ENDED, 16)
             return
+        if not parted and not self._hung:
+            where = {"Context": CONTEXT, "Exten": "s", "Priority": "back"}
+            self._services.ami.send("Redirect", {"Channel": self.id, **where}, lambda _: None)
         with self._cond:
-            self._cond.wait_for(settled, BACK_S)
-            if not self._hung and self.agi.session is not None:
+            self._cond.wait_for(
+                lambda: self._hung or self.over or self.agi.session not in (None, former), BACK_S
+            )
+            if not self._hung and self.agi.session not in (None, former):
                 self._status = LegStatus.PARKED
                 return
         self.end(LegStatus.ENDED, 16)
@@ -439,6 +451,8 @@ class Leg:
                 self._originate_reason = _number(event.get("Reason"))
                 if self._response != "Success":
                     self._first_word_at = self._first_word_at or monotonic()
+            elif name == "BridgeEnter":
+                self._held = True
             elif name == "Hangup":
                 self._cause = _number(event.get("Cause"))
                 self._hung = True

@@ -15,7 +15,7 @@ from uuid import uuid4
 
 from backend.call.bridge import BridgeEnd, Bridging, TransferEnd, Transferring
 from backend.call.conference import Conference
-from backend.call.legs import ANSWER_GRACE_S, Leg, LegDesk
+from backend.call.legs import ANSWER_GRACE_S, CONTEXT, Leg, LegDesk
 from backend.call.screening import Judge, Screener, Wishes
 from backend.dialing.policy import Rules, admit
 from backend.errors import AsteriskError, AsteriskUnavailable, BadRequest, Hangup
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MAX_LEGS = 20  # of one call, dialled or alive at once
-CONTEXT = "dialog-leg"
 _ARGUMENTS = {"phone": "number", "timeout": "timeout_s", "channel": "trunk"}
 
 

@@ -253,7 +253,7 @@ class SimulatedDialogue(Dialogue):
         end_silence_s: float | None = None,
         digits: Digits | None = None,
     ) -> Heard:
-        with _turn(self._person):
+        with _turn_of(self._person):
             return super().hear(
                 prompt,
                 timeout_s=timeout_s,
@@ -267,7 +267,7 @@ class SimulatedDialogue(Dialogue):
     def read_digits(
         self, digits: Digits, *, timeout_s: float = 10.0, prompt: Prompts | None = None
     ) -> DigitsRead:
-        with _turn(self._person):
+        with _turn_of(self._person):
             return super().read_digits(digits, timeout_s=timeout_s, prompt=prompt)
 
     def listen(
@@ -295,15 +295,12 @@ class SimulatedDialogue(Dialogue):
         super()._listening_stopped(listening)
 
 
-class _turn:
+@contextmanager
+def _turn_of(person: Person) -> Iterator[None]:
     """A turn that waits for the person."""
-
-    def __init__(self, person: Person) -> None:
-        self._person = person
-
-    def __enter__(self) -> None:
-        self._person.wait_begins()
-        self._person.turn_begins()
-
-    def __exit__(self, *_: object) -> None:
-        self._person.wait_ends()
+    person.wait_begins()
+    person.turn_begins()
+    try:
+        yield
+    finally:
+        person.wait_ends()

@@ -169,8 +169,8 @@ class Person:
             return delay_s if self._robot_speaks else None
         if self._robot_speaks:
             return None
-        if self._turn == 0:  # only hanging up needs no turn
-            return max(delay_s, AGAIN_S) if isinstance(step, HangUp) else None
+        if self._turn == 0:  # who only hangs up needs no turn
+            return max(delay_s, AGAIN_S) if isinstance(step, HangUp | Do) else None
         if self._done_turn != self._turn:
             return delay_s
         return AGAIN_S if self._goes_on(step) else None
@@ -180,7 +180,7 @@ class Person:
         he has had enough."""
         if isinstance(self._done, Silence):
             return False
-        if isinstance(step, HangUp):
+        if isinstance(step, HangUp | Do):
             return True
         over = self._done is not None and self._done.moment.when == "over"
         return over or isinstance(self._done, Cough) or self._waits > 0

@@ -38,11 +38,16 @@ class FakeSession:
         self.env = {"agi_uniqueid": uniqueid, "agi_channel": channel}
         self.commands: list[tuple[str, ...]] = []
         self.aborted: str | None = None
+        self.on_hold: Callable[[], object] = lambda: None
         self._over = threading.Event()
 
     def command(self, command: str, *args: object, timeout_s: float) -> Reply:
         self.poll_hangup()
         self.commands.append((command, *map(str, args)))
+        if args and args[0] == "BridgeWait":
+            self.on_hold()
+            assert self._over.wait(10)
+            raise Hangup("the session ends with the bridge")
         return Reply(200, "", "0")
 
     def poll_hangup(self) -> None:
@@ -130,6 +135,7 @@ class FakePbx:
 
     def comes(self, leg: str) -> FakeSession:
         session = self.sessions[leg] = FakeSession(leg)
+        session.on_hold = lambda: self.event("BridgeEnter", leg)
         self._start(lambda: self.desk.serve(session))
         return session
 
