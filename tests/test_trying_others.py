@@ -270,6 +270,14 @@ def test_a_seat_keeps_the_call_busy() -> None:
     assert not room.joined
 
 
+def test_the_robot_hangs_up_from_a_seat() -> None:
+    call = conference()
+    room = call.conference("room")
+    room.join()
+    call.hangup()
+    assert (call.hung_up, room.joined) == (True, False)
+
+
 def test_the_callers_own_words_are_heard_there() -> None:
     call = FakeCall(say("it is me"))
     call.answer()

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import heapq
 import random
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -254,11 +255,11 @@ def threads(pid: int) -> int:
 
 
 def kinds(pid: int) -> Counter[str]:
-    """Its descriptors: a path, or what it is. A path of a file that was deleted is its own."""
+    """Its descriptors: what each is, or its path without numbers: journals are numbered."""
     found: Counter[str] = Counter()
     for link in Path(f"/proc/{pid}/fd").iterdir():
         with suppress(FileNotFoundError):
-            found[str(link.readlink()).partition(":[")[0]] += 1
+            found[re.sub(r"\d+", "", str(link.readlink()).partition(":[")[0])] += 1
     return found
 
 
