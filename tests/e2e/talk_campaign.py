@@ -143,7 +143,7 @@ class Campaign:
 
     def rows(self, query: str, values: tuple[object, ...] = ()) -> list[tuple[Any, ...]]:
         with closing(psycopg2.connect(self.stack.dsn)) as connection, connection.cursor() as cursor:
-            cursor.execute(query, values)
+            cursor.execute(query, values or None)
             return cursor.fetchall()
 
     def story(self) -> str:
