@@ -12,6 +12,7 @@ from backend import (
     CommandRefused,
     Hangup,
     HearStatus,
+    LegHangup,
     LegStatus,
     PlayEnd,
     RecognitionUnavailable,
@@ -85,7 +86,7 @@ def test_a_leg_that_hangs_up_is_told_once() -> None:
     call = FakeCall(dials={ANNA: dialled(hangup(cause=31, over_prompt=True))})
     leg = call.dial(ANNA)
     leg.on_hangup(lambda leg: told.append(leg.number))
-    with pytest.raises(Hangup, match=ANNA):
+    with pytest.raises(LegHangup, match=ANNA):
         leg.hear("A question that is not heard to its end.")
     assert (leg.status, leg.cause, told) == (LegStatus.ENDED, 31, [ANNA])
     leg.on_hangup(lambda leg: told.append("late"))

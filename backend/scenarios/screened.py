@@ -2,7 +2,7 @@
 
 from contextlib import suppress
 
-from backend import Call, Hangup, scenario
+from backend import Call, LegHangup, scenario
 
 TEXTS = {
     "ru": {
@@ -33,7 +33,7 @@ def screened(call: Call) -> dict[str, object]:
     leg = call.dial_screened(str(number))
     heard = leg.screening.result if leg.screening is not None else None
     if leg.parked and heard != "machine":
-        with suppress(Hangup):  # the one who was dialled: then the bridge is over at once
+        with suppress(LegHangup):  # then the bridge is over at once
             leg.speak(texts["hello"])
         call.bridge(leg)
     else:

@@ -9,6 +9,7 @@ from backend import (
     CommandRefused,
     Digits,
     Leg,
+    LegHangup,
     RecognitionUnavailable,
     Sound,
     scenario,
@@ -17,7 +18,7 @@ from backend.errors import BadRequest
 
 TEXT = "One two three four five six seven."
 TONE = Sound("short-tone")
-FLAWS = (BadRequest, CommandRefused, RecognitionUnavailable)
+FLAWS = (BadRequest, CommandRefused, LegHangup, RecognitionUnavailable)
 """What a careful author expects: a leg that has just gone, a conference that nobody sits in."""
 
 
