@@ -4,6 +4,7 @@ DialogError
 ├── ConfigError          a setting is missing or wrong; names the setting
 ├── BadRequest           what came from outside is refused; names the parameter and why
 ├── Hangup               the other side hung up, or the channel is gone; ends the scenario
+│   └── LegHangup             a leg did; the call itself goes on
 ├── AsteriskError
 │   ├── AsteriskUnavailable   no connection to Asterisk (AMI or AGI), or it was lost
 │   ├── CommandRefused        Asterisk answered with an error; carries its words
@@ -40,6 +41,10 @@ class BadRequest(DialogError):
 
 class Hangup(DialogError):
     """The call is over: the other side hung up, or the channel or its AGI connection is gone."""
+
+
+class LegHangup(Hangup):
+    """A leg is over: it hung up, or was hung up. The call that dialled it goes on."""
 
 
 class AsteriskError(DialogError):

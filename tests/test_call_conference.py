@@ -286,6 +286,17 @@ def test_while_it_sits_its_channel_is_busy(pbx: FakePbx, room: Room, agi: SeatAg
     talk.close()
 
 
+def test_seats_are_left_before_the_robot_hangs_up(pbx: FakePbx, room: Room, agi: SeatAgi) -> None:
+    lent = LentAgi(agi)
+    others = OtherChannels(lent, info(), services(pbx))
+    talk = others.conference("talk")
+    talk.join()
+    others.leave_seats()
+    assert not talk.joined
+    assert lent.command("HANGUP", timeout_s=1).result == "0"
+    talk.close()
+
+
 def test_a_caller_in_his_seat_hangs_up(talk: Conference, agi: SeatAgi, room: Room) -> None:
     talk.join()
     room.go("u-1")

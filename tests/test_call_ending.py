@@ -11,6 +11,7 @@ from backend.errors import (
     BadRequest,
     CommandTimeout,
     Hangup,
+    LegHangup,
     RecognitionUnavailable,
     ScenarioError,
     SynthesisUnavailable,
@@ -35,6 +36,7 @@ def test_what_is_not_json_is_an_error(result: object) -> None:
         (Hangup("gone"), Reason.CALLER_HANGUP, None),
         (RecognitionUnavailable("x"), Reason.RECOGNITION_UNAVAILABLE, "RecognitionUnavailable: x"),
         (SynthesisUnavailable("x"), Reason.SYNTHESIS_UNAVAILABLE, "SynthesisUnavailable: x"),
+        (LegHangup("the leg is over"), Reason.SCENARIO_ERROR, "LegHangup: the leg is over"),
         (CommandTimeout("x"), Reason.SCENARIO_ERROR, "CommandTimeout: x"),
         (BadRequest("a", "b"), Reason.SCENARIO_ERROR, "BadRequest: a: b"),
         (KeyError("x"), Reason.SCENARIO_ERROR, "KeyError: 'x'"),
@@ -47,7 +49,7 @@ def test_what_was_raised(
 ) -> None:
     own = by_robot and isinstance(raised, Hangup)
     expected = COMPLETED if own else Outcome(TaskState.FAILED, reason)
-    assert outcome_of(raised, by_robot=by_robot) == (expected, error)
+    assert outcome_of(raised, by_robot=by_robot) == (expected, None if own else error)
 
 
 def test_a_lost_asterisk_is_no_callers_hangup() -> None:

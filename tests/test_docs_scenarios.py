@@ -10,6 +10,9 @@ from pathlib import Path
 import pytest
 
 from backend import cli
+from backend.call.call import Call
+from backend.call.conference import Conference
+from backend.call.store import Store
 from backend.testing import FakeCall, Step, hangup, say, silence
 from backend.trying.load import load
 
@@ -108,3 +111,31 @@ def test_every_ready_scenario_is_in_the_docs() -> None:
         if path.stem != "__init__":
             name = path.stem.replace("_", "-")
             assert f"[{name}](../backend/scenarios/{path.name})" in text
+
+
+def proofs() -> list[tuple[str, str]]:
+    """(call, tests) of each row of the table of what holds."""
+    text = DOC.read_text(encoding="utf-8").partition("\n## What holds, and its test\n")[2]
+    rows = [line.split(" | ") for line in text.splitlines() if line.startswith("| ")][1:]
+    assert all(len(row) == 3 for row in rows)
+    return [(call, tests) for _, call, tests in rows]
+
+
+def test_every_test_that_the_docs_name_exists() -> None:
+    for page in sorted((ROOT / "docs").glob("*.md")):
+        for file, name in re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", page.read_text("utf-8")):
+            assert f"def {name}(" in (ROOT / file).read_text("utf-8"), (
+                f"{page.name}: {file}::{name}"
+            )
+    assert all("::" in tests for _, tests in proofs())
+
+
+PLAIN = {"id", "caller", "called", "file", "language", "name", "joined"}
+RUNTIMES = {"info", "hung_up", "join_others", "close"}
+
+
+@pytest.mark.parametrize("kind", [Call, Conference, Store])
+def test_every_method_has_its_proof(kind: type) -> None:
+    calls = " ".join(call for call, _ in proofs())
+    names = {name for name in vars(kind) if not name.startswith("_")} - PLAIN - RUNTIMES
+    assert not {name for name in names if not re.search(rf"\b{name}\b", calls)}

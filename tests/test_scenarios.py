@@ -322,6 +322,13 @@ def test_who_does_not_agree_is_left_alone(answer: Step) -> None:
     assert not [line for line in call.talk if line.text.startswith("bridges")]
 
 
+def test_who_hangs_up_in_the_question_does_not_agree() -> None:
+    plan = {ANNA: dialled(hangup(over_prompt=True, after_s=0.5))}
+    call = run("dial-for-me", press(f"{ANNA}#"), dials=plan)
+    assert call.result == {"number": ANNA, "status": "ended", "agreed": False}
+    assert call.spoken[-1] == "They do not want to talk."
+
+
 def test_dial_for_me_without_an_answer_or_a_number() -> None:
     call = run("dial-for-me", press(f"{ANNA}#"), dials={"*": "busy"})
     assert (call.result["agreed"], call.result["status"]) == (None, "busy")

@@ -126,7 +126,7 @@ UNCHANGED: dict[type, set[str]] = {
     | {"await_answer", "await_channel", "come_back", "is_ending", "leave_for_bridge", "open"}
     | {"refuse", "screen_out", "send_hangup", "serve", "judged", "await_verdict", "await_held"},
     Conference: {"create"},
-    OtherChannels: {"dial_string"},
+    OtherChannels: {"dial_string", "leave_seats"},
     Dialogue: {"begin", "cancel_hear", "check_thread", "close", "on_dtmf", "prepare", "speak"}
     | {"wait"},
     Speaker: set(),

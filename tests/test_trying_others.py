@@ -7,10 +7,12 @@ from collections.abc import Callable
 import pytest
 
 from backend import (
+    BridgeEnd,
     BridgeSide,
     CommandRefused,
     Hangup,
     HearStatus,
+    LegHangup,
     LegStatus,
     PlayEnd,
     RecognitionUnavailable,
@@ -84,7 +86,7 @@ def test_a_leg_that_hangs_up_is_told_once() -> None:
     call = FakeCall(dials={ANNA: dialled(hangup(cause=31, over_prompt=True))})
     leg = call.dial(ANNA)
     leg.on_hangup(lambda leg: told.append(leg.number))
-    with pytest.raises(Hangup, match=ANNA):
+    with pytest.raises(LegHangup, match=ANNA):
         leg.hear("A question that is not heard to its end.")
     assert (leg.status, leg.cause, told) == (LegStatus.ENDED, 31, [ANNA])
     leg.on_hangup(lambda leg: told.append("late"))
@@ -188,8 +190,7 @@ def test_a_leg_in_a_bridge_is_not_talked_to() -> None:
     leg = call.dial(ANNA)
     call.bridge(leg)
     assert errors == ["leg: is bridged: it can be spoken to when that is over"]
-    with pytest.raises(BadRequest, match="not parked but ended"):
-        call.bridge(leg)
+    assert call.bridge(leg) == BridgeEnd(BridgeSide.OTHER, 0.0), "it had hung up before"
     with pytest.raises(BadRequest, match="no leg that this call has dialled"):
         FakeCall().bridge(leg)
 
@@ -268,6 +269,14 @@ def test_a_seat_keeps_the_call_busy() -> None:
     room.leave()
     call.speak("Hello again.")
     assert not room.joined
+
+
+def test_the_robot_hangs_up_from_a_seat() -> None:
+    call = conference()
+    room = call.conference("room")
+    room.join()
+    call.hangup()
+    assert (call.hung_up, room.joined) == (True, False)
 
 
 def test_the_callers_own_words_are_heard_there() -> None:

@@ -19,8 +19,10 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
+import lab_sound
 from lab import Lab
 from lab_config import LabError
+from lab_sound import Samples
 
 NUMBERS = "150"
 SPEAK_S = 30.0
@@ -74,11 +76,15 @@ def write_script(lab: Lab, number: str, steps: Sequence[LabStep]) -> None:
     (lab.subscriber.home / "scripts" / number).write_text(text)
 
 
-def word_file(lab: Lab, text: str) -> Path:
-    """TEXT as the subscriber says it; spoken now, if it was not before. Raises LabError."""
+def word_file(lab: Lab, text: str, spoken: Samples[int] | None = None) -> Path:
+    """TEXT as the subscriber says it; spoken now, if it was not before. Raises LabError.
+
+    ``spoken``: how he says it, in place of the synthesised voice: any sound."""
     name = sha256(text.encode()).hexdigest()[:16]
     path = lab.subscriber.home / "words" / f"{name}.wav"
-    if not path.exists():
+    if spoken is not None:
+        lab_sound.write(path, spoken)
+    elif not path.exists():
         _speak(lab.root, text, path)
     return path
 

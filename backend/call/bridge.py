@@ -95,11 +95,15 @@ class Bridging:
         self._left_s = left_s
 
     def run(self, leg: Leg, *, keep_after: bool) -> BridgeEnd:
-        """Until one of the two hangs up. Raises Hangup when the caller was gone before, BadRequest
-        for a leg that is not parked, CommandTimeout when the call has lasted too long."""
+        """Until one of the two hangs up; a leg may have done so already. Raises Hangup when the
+        caller was gone before, BadRequest for a leg that is not parked otherwise, CommandTimeout
+        when the call has lasted too long."""
         self._agi.poll_hangup()
         result, caller_gone = "", False
-        session = leg.leave_for_bridge()
+        try:
+            session = leg.leave_for_bridge()
+        except Hangup:
+            return BridgeEnd(BridgeSide.OTHER, 0.0)
         holding = Errand(f"{leg.id}-bridge", lambda: self._hold(session, leg))
         began = monotonic()
         try:

@@ -181,9 +181,11 @@ class Call:
     def hangup(self, cause: int = 16) -> None:
         """End the call. The next command raises Hangup, but the talk came to its end. ``cause``:
         Q.850, what the other side is told (16: normal; before the answer 17: busy, 21: rejected,
-        1: no such number). Raises BadRequest."""
+        1: no such number). From a seat in a conference, too. Raises BadRequest."""
         if type(cause) is not int or not 1 <= cause <= 127:
             raise BadRequest("cause", f"{cause!r}: expected a Q.850 cause, 1 to 127")
+        if self._others is not None:
+            self._others.leave_seats()
         self.hung_up = True
         if cause == NORMAL_CLEARING:
             self._command("HANGUP")
@@ -419,7 +421,8 @@ class Call:
     def bridge(self, leg: Leg, *, keep_after: bool = False) -> BridgeEnd:
         """Connect the caller with a parked leg until one of them hangs up; says who. Then the
         scenario goes on: with its caller when the leg ended it. ``keep_after``: when the caller
-        ended it, the leg is parked again; else it is hung up.
+        ended it, the leg is parked again; else it is hung up. A leg that has hung up before
+        has ended it.
 
         Raises BadRequest, Hangup when the caller was gone before, CommandTimeout.
         """

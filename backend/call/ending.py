@@ -5,7 +5,13 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from backend.errors import Hangup, RecognitionUnavailable, ScenarioError, SynthesisUnavailable
+from backend.errors import (
+    Hangup,
+    LegHangup,
+    RecognitionUnavailable,
+    ScenarioError,
+    SynthesisUnavailable,
+)
 from backend.model import Outcome, Reason, TaskState
 
 COMPLETED = Outcome(TaskState.DONE, Reason.COMPLETED)
@@ -27,7 +33,7 @@ def outcome_of(
     hung up; ``lost``: the connection to Asterisk is gone."""
     if isinstance(raised, Hangup) and by_robot:
         return COMPLETED, None
-    if isinstance(raised, Hangup):
+    if isinstance(raised, Hangup) and not isinstance(raised, LegHangup):
         reason = Reason.ASTERISK_LOST if lost else Reason.CALLER_HANGUP
         return Outcome(TaskState.FAILED, reason), None
     if isinstance(raised, RecognitionUnavailable):

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from enum import StrEnum
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol
@@ -27,7 +28,7 @@ from backend.call.screening import Screener, Tee, Verdict
 from backend.call.streams import keyed_url
 from backend.call.turn import Heard
 from backend.dialing.outcomes import unanswered
-from backend.errors import AsteriskUnavailable, BadRequest, CommandTimeout, Hangup
+from backend.errors import AsteriskUnavailable, BadRequest, CommandTimeout, Hangup, LegHangup
 from backend.media.screening import Stage
 from backend.model import Reason, Utterance
 from backend.protocol.agi import Reply
@@ -202,12 +203,22 @@ class Leg:
         return self.screener.verdict if self.screener is not None else None
 
     def speak(self, prompt: Prompts, **options: Any) -> Played:
-        """As ``Call.speak``. Raises Hangup when the leg is over, BadRequest while it is bridged."""
-        return self._talk().speak(prompt, **options)
+        """As ``Call.speak``. Raises LegHangup when it is over, BadRequest while it is bridged."""
+        with self._own_end():
+            return self._talk().speak(prompt, **options)
 
     def hear(self, prompt: Prompts | None = None, **options: Any) -> Heard:
-        """As ``Call.hear``. Raises Hangup when the leg is over, BadRequest while it is bridged."""
-        return self._talk().hear(prompt, **options)
+        """As ``Call.hear``. Raises LegHangup when it is over, BadRequest while it is bridged."""
+        with self._own_end():
+            return self._talk().hear(prompt, **options)
+
+    @contextmanager
+    def _own_end(self) -> Iterator[None]:
+        """That a leg is over is another thing than that the call is."""
+        try:
+            yield
+        except Hangup as gone:
+            raise LegHangup(str(gone)) from gone
 
     def on_hangup(self, callback: Callable[[Leg], object]) -> None:
         """``callback(leg)`` runs once, in a thread of its own, when the leg is over; at once, when
@@ -384,8 +395,11 @@ class Leg:
 
     def leave_for_bridge(self) -> LegSession:
         """From now on the end of its AGI session is not its own. Returns that session. Raises
-        BadRequest when it is not parked."""
+        Hangup when it was answered and is over, BadRequest when it is not parked otherwise."""
         with self._cond:
+            over = self._status is LegStatus.ENDED
+            if over or (self._status is LegStatus.PARKED and self.agi.session is None):
+                raise Hangup("the leg has hung up")
             if self._status is not LegStatus.PARKED or self.agi.session is None:
                 raise BadRequest("leg", f"is not parked but {self._status}")
             self._status = LegStatus.BRIDGED

@@ -193,6 +193,11 @@ class OtherChannels:
             self._conferences[name] = found
         return found
 
+    def leave_seats(self) -> None:
+        """The call's own channel is free again. Raises what Conference.leave does."""
+        for conference in self._conferences.values():
+            conference.leave()
+
     # The end
 
     def close(self) -> None:

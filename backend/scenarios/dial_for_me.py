@@ -1,6 +1,6 @@
 """Dial for me: the caller says whom by keys; that one is parked, asked, and only then connected."""
 
-from backend import Call, Digits, Leg, scenario
+from backend import Call, Digits, Leg, LegHangup, scenario
 
 YES = {"да", "конечно", "соединяйте", "yes", "sure", "please"}
 TEXTS = {
@@ -48,5 +48,8 @@ def dial_for_me(call: Call) -> dict[str, object]:
 
 def agrees(leg: Leg, question: str) -> bool:
     """Whether the one who was dialled wants to talk."""
-    heard = leg.hear(question, timeout_s=7, digits=Digits())
+    try:
+        heard = leg.hear(question, timeout_s=7, digits=Digits())
+    except LegHangup:
+        return False
     return heard.digits == "1" or bool(set(heard.text.lower().strip(".!").split()) & YES)

@@ -1,6 +1,8 @@
 """A screened outbound call: listens before the answer, so that no answer is paid for in vain."""
 
-from backend import Call, scenario
+from contextlib import suppress
+
+from backend import Call, LegHangup, scenario
 
 TEXTS = {
     "ru": {
@@ -31,7 +33,8 @@ def screened(call: Call) -> dict[str, object]:
     leg = call.dial_screened(str(number))
     heard = leg.screening.result if leg.screening is not None else None
     if leg.parked and heard != "machine":
-        leg.speak(texts["hello"])
+        with suppress(LegHangup):  # then the bridge is over at once
+            leg.speak(texts["hello"])
         call.bridge(leg)
     else:
         leg.hangup()

@@ -330,6 +330,8 @@ class SimulatedOthers(OtherChannels):
         if leg not in self._legs or not isinstance(leg, SimulatedLeg):
             raise BadRequest("leg", "is no leg that this call has dialled")
         self._side.channel.check()
+        if leg.status is LegStatus.ENDED:
+            return BridgeEnd(BridgeSide.OTHER, 0.0)
         if not leg.parked:
             raise BadRequest("leg", f"is not parked but {leg.status}")
         leg.becomes(LegStatus.BRIDGED)

@@ -21,12 +21,23 @@ sys.path[0:1] = [str(ROOT), str(ROOT / "asterisk" / "lab")]
 
 from stack import Stack  # noqa: E402
 
-from tests.bench import fork_cost, frames, latency, load, meters, speaking, store, talks  # noqa: E402
+from tests.bench import (  # noqa: E402
+    fork_cost,
+    frames,
+    latency,
+    load,
+    meters,
+    speaking,
+    store,
+    talks,
+    turns,
+)
 from tests.bench.figures import Table  # noqa: E402
 
 DOCUMENT = ROOT / "docs" / "benchmarks.md"
 BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
 CALLS = 50
+TURNS_AT_ONCE = 10
 
 
 class Plan:
@@ -45,6 +56,7 @@ class Plan:
         self.ramp_s = 6.0 if quick else 14.0
         self.events_s = 3.0 if quick else 10.0
         self.polls_s = 0.4 if quick else 2.0
+        self.turns = 4 if quick else 40
         self.cost_rounds = 1 if quick else fork_cost.ROUNDS
         self.cost_s = 2.0 if quick else fork_cost.WINDOW_S
 
@@ -119,6 +131,15 @@ class Run:
             folder, self._stack.lab.asterisk, rounds=self._plan.cost_rounds,
             window_s=self._plan.cost_s,
         )  # fmt: skip
+        self.tables += tables
+        self.failures += failures
+
+    def turns(self, folder: Path) -> None:
+        """In a stack of its own."""
+        self.say(f"{self._plan.turns} sounds of a kind over a prompt; bridges")
+        tables, failures = turns.tables(
+            folder, self._stack.lab.asterisk, each=self._plan.turns, at_once=TURNS_AT_ONCE
+        )
         self.tables += tables
         self.failures += failures
         self.say("done")
@@ -228,6 +249,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="dialog-cost-") as folder:
         Path(folder).chmod(0o755)
         run.fork_cost(Path(folder))
+    with tempfile.TemporaryDirectory(prefix="dialog-turns-") as folder:
+        run.turns(Path(folder))
     text = report(run, version, options.quick)
     print(text)
     if options.write:

@@ -26,10 +26,10 @@ from backend.speech.synthesis import SpeechKitSynthesizer
 PACKET = 20 * SAMPLES_MS
 """A tape consists of such, from the beginning of what was played on. Where the sender stood still
 those after it come later, by whole packets; a conference that makes up for it leaves some out."""
-ANCHORS = 4
+ANCHORS = 5
 """So many packets of a text are looked for at the beginnings of sounds on the tape, …"""
-EARLY, LATE = 40 * SAMPLES_MS, 60 * SAMPLES_MS
-"""… in this neighbourhood."""
+EARLY, LATE = 100 * SAMPLES_MS, 60 * SAMPLES_MS
+"""… in this neighbourhood: the very first ones may be lost, or late."""
 VERY_LATE = 100
 """Packets: so much later the rest of a text is looked for."""
 ALIKE, THE_SAME = 0.9, 0.99

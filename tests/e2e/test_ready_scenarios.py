@@ -33,6 +33,7 @@ from backend.scenarios import (
 )
 from backend.speech.local_process import LocalSpeechServer
 from tests.e2e.conftest import probing_stack
+from tests.e2e.fixtures_legs import ANNOUNCEMENTS
 from tests.e2e.plain_lab import observer
 from tests.e2e.spoken import SETTINGS, Line, Spoken, Tape, Voices, prove_talk
 
@@ -223,19 +224,34 @@ def of_to_person(n: int) -> Plan:
     )
 
 
+NOBODY = {
+    4: ("147000", "screened", "switched_off"),
+    5: ("149000", "screened", "busy"),
+    6: ("105001", "busy", "busy"),
+    7: ("107001", "rejected", "rejected"),
+}
+"""An announcement, which an answer would follow; the busy tone; and what the network says."""
+
+
 def of_screened(n: int) -> Plan:
-    """The two are connected; or nobody answers."""
+    """The two are connected; or no answer is paid for."""
     texts = screened.TEXTS["en"]
     wait, bye = robot(texts["wait"]), robot(texts["bye"])
-    if n in (6, 7):
-        number, why = (f"10501{n}", "busy") if n == 6 else (f"10701{n}", "rejected")
-        talk = [wait, robot(texts["nobody"]), bye]
-        return Plan([], lambda _: talk, {"status": why, "heard": None}, variables={"to": number})
-    together = Together(n, f"15091{n}", caller_ends=n == 8, hears=[robot(texts["hello"])])
+    if n in NOBODY:
+        number, status, heard = NOBODY[n]
+        talk = [wait, robot(texts["nobody"].format(heard)), bye]
+        result = {"status": status, "heard": heard}
+        return Plan([], lambda _: talk, result, variables={"to": number})
+    greeting = say(SAID[0], "then", 1.0)
+    hears = [other(SAID[0]), robot(texts["hello"])]
+    together = Together(
+        n, f"15091{n}", caller_ends=n == 8, hears=hears, does=[greeting], begins_when="after"
+    )
     talk = [wait, *together.talk]
     if n == 8:
         return together.plan([CALL_AGAIN], talk, None, "to")
-    return together.plan([CALL_AGAIN], [*talk, bye], {"status": "ended", "heard": None}, "to")
+    result = {"status": "ended", "heard": "person"}
+    return together.plan([CALL_AGAIN], [*talk, bye], result, "to")
 
 
 def of_dial_for_me(n: int) -> Plan:
@@ -278,13 +294,14 @@ class Together:
         caller_ends: bool,
         hears: Talk = (),
         does: Sequence[LabStep] = (),
+        begins_when: str = "then",
     ) -> None:
         begins, answers = SAID[n % 3], SAID[(n + 1) % 3]
         self.talk = [other(begins), caller(answers)]
         self._number = number
         self._ends = [LabStep("then", 1.0, "hangup")] if caller_ends else []
         self._says = say(answers)
-        speaks = say(begins, "after" if hears and not does else "then", 3.0)
+        speaks = say(begins, begins_when, 3.0)
         hangs_up = [] if caller_ends else [LabStep("after", 0.7, "hangup")]
         self._other = Other(number, [*does, speaks, *hangs_up], [*hears, *self.talk])
 
@@ -363,8 +380,11 @@ class Calls:
 def stack(
     tmp_path_factory: pytest.TempPathFactory, asterisk: str, speech_server: LocalSpeechServer
 ) -> Iterator[Stack]:
+    announcements = tmp_path_factory.mktemp("tables") / "announcements.toml"
+    announcements.write_text(ANNOUNCEMENTS)
     settings = {
         **SETTINGS,
+        "DIALOG_ANNOUNCEMENTS_FILE": str(announcements),
         "DIALOG_WORKERS": "2",
         "DIALOG_MAX_CALLS": str(AT_ONCE),
         "DIALOG_VARIABLES": "operator,room,to",

@@ -93,11 +93,7 @@ def leg_late_bridge(call: Call) -> str:
     leg = call.dial(other(call))
     leg.on_hangup(lambda leg: gone.set())
     assert gone.wait(30)
-    try:
-        call.bridge(leg)
-    except DialogError as error:
-        return str(error)
-    return "bridged"
+    return call.bridge(leg).ended_by
 
 
 @scenario("conf-guest")
