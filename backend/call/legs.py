@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 
 CONTEXT = "dialog-leg"  # asterisk/dialplan
 POLL_S = 0.2  # how often the call itself is asked whether it was hung up
-SECOND_EVENT_S = 1.0  # Hangup and OriginateResponse: the second follows within this
+SECOND_EVENT_S = 5.0  # Hangup and OriginateResponse: the second follows within this, or never
 ANSWER_GRACE_S = 10.0  # beyond the dial timeout, until Asterisk says how it ended
 HANGUP_S = 5.0  # a hangup is awaited so long
 BACK_S = 5.0  # after a bridge, until a leg is parked again

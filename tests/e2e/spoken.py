@@ -41,6 +41,8 @@ WHOLE = 0.8
 SOLID = 0.6
 FEW = 15
 """Packets that a text which was cut has at least."""
+CLICKS_MS = 100
+"""In all: late packets with the last of a sound are no words."""
 LOST = 25
 """So many packets in a row that are not there: it was cut."""
 
@@ -83,11 +85,12 @@ class Tape:
     def strangers(self, known: Sequence[Spoken]) -> list[Span]:
         """Sounds that belong to none of these. A text's softest ends, and its first packet when
         the PBX stands still after it, are not found by their wave, but are there."""
-        return [
+        found = [
             span
             for span in self.sounds
             if not any(one.start_ms - 300 < span.start_ms < one.end_ms + 200 for one in known)
         ]
+        return found if sum(span.length_ms for span in found) > CLICKS_MS else []
 
 
 class Wave:

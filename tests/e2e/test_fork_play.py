@@ -419,8 +419,8 @@ def whispered(talk: Talk) -> None:
     assert loud == list(range(loud[0], loud[-1] + 1))
     beside = other[loud[0] - 5 : loud[-1] + 5]
     assert statistics.median(beside) == pytest.approx(LEVEL, rel=0.15)
-    # A conference on a busy machine misses a frame now and then.
-    assert sum(value < 0.85 * LEVEL for value in beside) <= len(beside) // 10, beside
+    # A conference misses frames of whoever comes late, on a busy machine several in a row.
+    assert sum(value < 0.85 * LEVEL for value in beside) <= len(beside) // 3, beside
 
 
 def test_a_whisper_into_a_bridged_call(fork: ForkLab) -> None:

@@ -611,9 +611,18 @@ def test_one_guard_is_left_where_two_meet(keys: KeyLab, ringing_mode: str) -> No
 
 def test_what_makes_no_sense_changes_nothing(keys: KeyLab) -> None:
     call = keys.local("block(0-9)")
-    for what, value in (("mode", "shut"), ("mode", "block(x)"), ("release", "-1"), ("colour", "1")):
+    logged = len(keys.lab.pbx.log())
+
+    def warnings() -> list[str]:
+        rows = keys.lab.pbx.log()[logged:].splitlines()
+        return [row for row in rows if "WARNING" in row and "DTMF_GUARD(" in row]
+
+    wrong = [("mode", "shut"), ("mode", "block(x)"), ("release", "-1"), ("colour", "1")]
+    for what, value in wrong:
         call.set(what, value)
-        assert f"DTMF_GUARD({what})" in keys.lab.pbx.log().splitlines()[-1]
+    keys.wait("the warnings", lambda: len(warnings()) == len(wrong))
+    for row, (what, _) in zip(warnings(), wrong, strict=True):
+        assert f"DTMF_GUARD({what})" in row
     assert (call.status["mode"], call.get("digits")) == ("block", "0123456789")
     other = keys.local("off")
     assert other.status == {
