@@ -11,13 +11,12 @@ pytest_plugins = ["tests.fixtures_fork", "tests.fixtures_speech", "tests.fixture
 
 
 class ByLab(LoadScopeScheduling):  # type: ignore[misc]  # it has no types
-    """``pytest -n 4 --no-loadscope-reorder``: the tests of one file with one Asterisk stay in one
-    process, and so do all that need none. In their order, so that a process changes the Asterisk
-    once."""
+    """``pytest -n 4 --no-loadscope-reorder``: the tests of one file, with one Asterisk, stay in one
+    process. In their order, so that a process changes the Asterisk once."""
 
     def _split_scope(self, nodeid: str) -> str:
         found = re.match(r"(tests/e2e/.*)::.*\[(\d+)\b", nodeid)
-        return f"{found[1]} {found[2]}" if found else "none"
+        return f"{found[1]} {found[2]}" if found else nodeid.partition("::")[0]
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> ByLab:

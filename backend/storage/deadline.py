@@ -60,5 +60,6 @@ def _wait(connection: Any) -> None:
     while (state := connection.poll()) != extensions.POLL_OK:
         waiter = select.poll()  # not select(): a worker has more than 1,024 descriptors
         waiter.register(connection.fileno(), _EVENTS[state])
-        if not waiter.poll(max(0.0, (ends - monotonic()) * 1000)):
+        left_s = ends - monotonic()
+        if left_s <= 0 or not waiter.poll(left_s * 1000):
             raise psycopg2.OperationalError("no answer from PostgreSQL within the deadline")

@@ -7,7 +7,7 @@ which order, found by their waves; and that he heard nothing else. Then by the t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -498,7 +498,9 @@ def test_ten_transcriptions_at_once(stack: Stack, voices: Voices, calls: Calls) 
         assert [line["text"] for line in lines] == [line.text for line in talk[1:]], task
         found = prove(stack, voices, call.number, talk)
         recorded = Tape(Path(path))
-        prove_talk(voices, {"robot": recorded, "caller": recorded}, talk, path)
+        # MixMonitor leaves packets out when a busy machine brings several at once.
+        holed = [replace(line, cut=True) for line in talk]
+        prove_talk(voices, {"robot": recorded, "caller": recorded}, holed, path)
         for line, spoken in zip(lines, found[1:], strict=True):
             length_ms = line["end_ms"] - line["start_ms"]
             assert length_ms == pytest.approx(spoken.end_ms - spoken.start_ms, abs=400)
