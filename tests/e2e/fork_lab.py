@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import socket
 import sys
 import time
 from collections.abc import Iterator
@@ -36,6 +37,17 @@ def hears(frames: list[bytes], near: float, far: float) -> bool:
     found = level(frames, NEAR_HZ), level(frames, FAR_HZ)
     assert found == pytest.approx((near, far), abs=slack), found
     return True
+
+
+_held: list[socket.socket] = []
+
+
+def dead_port() -> int:
+    """A port on which nobody listens, nor will: it is held."""
+    _held.append(socket.socket())
+    _held[-1].bind(("127.0.0.1", 0))
+    port: int = _held[-1].getsockname()[1]
+    return port
 
 
 @dataclass(frozen=True)

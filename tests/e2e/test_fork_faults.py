@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.e2e.fork_lab import FAR_HZ, LEVEL, Call, ForkLab
+from tests.e2e.fork_lab import FAR_HZ, LEVEL, Call, ForkLab, dead_port
 from tests.fakes import fork_server
 from tests.fakes.fork_server import ForkServer, RawServer, level
 
@@ -39,12 +39,6 @@ def story(fork: ForkLab) -> Iterator[None]:
         yield
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
-
-
 # -- a fork that fails and was not asked to come back: all at the same time
 
 BEHAVIOURS: dict[str, tuple[Callable[[socket.socket], None], str]] = {
@@ -57,7 +51,7 @@ BEHAVIOURS: dict[str, tuple[Callable[[socket.socket], None], str]] = {
     "freezes": (fork_server.freezes, "taken no audio for too long"),
 }
 ABSENT = {
-    "nobody there": (f"ws://127.0.0.1:{free_port()}/", "cannot connect"),
+    "nobody there": (f"ws://127.0.0.1:{dead_port()}/", "cannot connect"),
     "unknown host": ("ws://no-such-host.invalid/", "cannot find the host"),
 }
 CONNECTED = {"sends bad frames", "hangs up", "freezes"}
@@ -117,7 +111,7 @@ def test_a_hook_whose_fork_has_ended_is_gone_too(fork: ForkLab, faults: dict[str
 def test_attempts_are_counted(fork: ForkLab) -> None:
     call = fork.call()
     for options, attempts in (("D(in)r(2)", 3), ("D(in)R(0)r(1)", 2), ("D(in)R(0)r(0)", 1)):
-        name = fork.start(call.channel, f"ws://127.0.0.1:{free_port()}/", options)
+        name = fork.start(call.channel, f"ws://127.0.0.1:{dead_port()}/", options)
         assert fork.ended(name).connections == 0
         fork.logged(name, f"no further attempt after {attempts}")
     call.hangup()
@@ -157,10 +151,12 @@ def test_a_server_that_dies_and_comes_back_gets_the_rest(fork: ForkLab) -> None:
 
 def test_while_the_server_is_away_the_oldest_is_dropped_and_counted(fork: ForkLab) -> None:
     call = fork.call()
-    port = free_port()
-    name = fork.start(call.channel, f"ws://127.0.0.1:{port}/late", "D(in)R(0)")
-    fork.wait("a full ring", lambda: fork.counters(name)["DroppedInMs"] > 200)
-    assert fork.counters(name)["WaitingCells"] == 50, "ring_ms = 1000"
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        port = held.getsockname()[1]
+        name = fork.start(call.channel, f"ws://127.0.0.1:{port}/late", "D(in)R(0)")
+        fork.wait("a full ring", lambda: fork.counters(name)["DroppedInMs"] > 200)
+        assert fork.counters(name)["WaitingCells"] == 50, "ring_ms = 1000"
     with ForkServer(port=port) as server:
         one = server.frames("late", 60)
         burst = sum(at - one.times[0] < 0.5 for at in one.times)

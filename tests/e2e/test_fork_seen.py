@@ -16,7 +16,7 @@ from uuid import UUID
 import pytest
 from lab_ami import Message
 
-from tests.e2e.fork_lab import Call, ForkLab, figures
+from tests.e2e.fork_lab import Call, ForkLab, dead_port, figures
 from tests.fakes import fork_server
 from tests.fakes.fork_server import ForkServer, RawServer
 
@@ -44,12 +44,6 @@ def story(fork: ForkLab) -> Iterator[None]:
         yield
         fork.hangup_all()
         fork.wait("the end of all forks", lambda: not fork.forks())
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
 
 
 # -- events
@@ -93,7 +87,7 @@ def told(fork: ForkLab) -> dict[str, Told]:
             "comes back": (dying.url("back"), "D(in)R(0)"),
             "never answers": (mute.url, "D(in)"),
             "freezes": (frozen.url, "D(both)"),
-            "nobody there": (f"ws://127.0.0.1:{free_port()}/", "D(in)R(0)"),
+            "nobody there": (f"ws://127.0.0.1:{dead_port()}/", "D(in)R(0)"),
             "stopped by id": (fork.server.url("by-id"), "D(out)"),
         }
         calls = {case: fork.call() for case in CASES}
@@ -436,7 +430,7 @@ def test_the_sums(fork: ForkLab) -> None:
     before = figures(cli("audiofork stats"))
     calls = [fork.call() for _ in range(2)]
     names = [fork.start(call.channel, fork.server.url(f"sum-{call.id}")) for call in calls]
-    failed = fork.start(calls[0].channel, f"ws://127.0.0.1:{free_port()}/")
+    failed = fork.start(calls[0].channel, f"ws://127.0.0.1:{dead_port()}/")
     for call in calls:
         fork.server.frames(f"sum-{call.id}", 25)
     fork.told(failed)
