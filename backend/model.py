@@ -196,4 +196,28 @@ class CallEnded:
     figures: Mapping[str, float] = field(default_factory=dict)  # e.g. frames, lost frames
 
 
-Record = AmiEvent | CallStarted | CallSaid | CallRecording | CallEnded
+StepKind = Literal["flow", "node", "state", "key", "conflict", "alarm", "flow_end"]
+
+
+@dataclass(frozen=True, slots=True)
+class CallStep:
+    """The n-th step of a call whose keys are guarded, or that a flow leads (n counts from 0).
+
+    ``flow``, ``version``, ``node``: where it happened; None outside a flow. ``state``: of the keys'
+    machine, after it. ``at_ms``: the place in the call's audio. ``body`` by kind: docs/flows.md.
+    """
+
+    call_id: UUID
+    task_id: UUID | None
+    n: int
+    at: datetime
+    kind: StepKind
+    flow: str | None
+    version: str | None
+    node: str | None
+    state: str
+    at_ms: int
+    body: Mapping[str, Any] = field(default_factory=dict)
+
+
+Record = AmiEvent | CallStarted | CallSaid | CallRecording | CallStep | CallEnded

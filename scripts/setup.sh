@@ -3,7 +3,7 @@
 set -eu
 venv=$1
 python=${PYTHON:-python3}
-packages="mmdebstrap gcc libc6-dev make libwebsockets-dev libssl-dev pkg-config cppcheck flite espeak-ng openssl"
+packages="mmdebstrap gcc libc6-dev make libwebsockets-dev libssl-dev pkg-config cppcheck flite espeak-ng openssl redis-tools"
 
 missing=
 for package in $packages python3-venv; do
@@ -28,5 +28,5 @@ if not (3, 11) <= sys.version_info < (3, 14):
     sys.exit(f"setup: Python 3.11 to 3.13 is needed, this is {sys.version.split()[0]}: PYTHON=python3.12 make …")
 EOF
 [ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
-"$venv/bin/pip" install --quiet --disable-pip-version-check -c constraints.txt -e '.[embedded,dev]'
+"$venv/bin/pip" install --quiet --disable-pip-version-check -c constraints.txt -e '.[embedded,bus,dev]'
 rm -f "$venv"/.ready-*

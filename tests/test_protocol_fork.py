@@ -65,6 +65,15 @@ def test_a_module_without_option_j_says_the_bare_name() -> None:
             fork.MarkReached("p1", "half", 700),
         ),
         (
+            {"type": "guard", "name": "g1", "mode": "pass", "why": "limit", "at_ms": 900},
+            fork.GuardSet("g1", "pass", "limit", 900),
+        ),
+        (
+            {"type": "guard", "name": "g1", "mode": "buffer", "why": "place", "at_ms": 900}
+            | {"play": "p1", "played_ms": 700},
+            fork.GuardSet("g1", "buffer", "place", 900, "p1", 700),
+        ),
+        (
             {"type": "buffer", "play": "p1", "played_ms": 500, "buffered_ms": 1500},
             fork.Buffer("p1", 500, 1500),
         ),
@@ -150,6 +159,12 @@ def test_any_text_is_a_message_or_refused(anything: str) -> None:
         (fork.End("p1"), '{"type":"end","play":"p1"}'),
         (fork.Mark("p1", "half", 700), '{"type":"mark","play":"p1","name":"half","at_ms":700}'),
         (fork.Mark("p1", "half"), '{"type":"mark","play":"p1","name":"half"}'),
+        (
+            fork.Guard("g1", "buffer", "0-9", "p1", 700, 5000, "take"),
+            '{"type":"guard","name":"g1","mode":"buffer","digits":"0-9","play":"p1","at_ms":700,'
+            '"limit_ms":5000,"kept":"take"}',
+        ),
+        (fork.Guard("g2", "pass"), '{"type":"guard","name":"g2","mode":"pass"}'),
         (fork.Clear("p1"), '{"type":"clear","play":"p1"}'),
         (fork.Clear(), '{"type":"clear"}'),
         (fork.Pause("p1"), '{"type":"pause","play":"p1"}'),

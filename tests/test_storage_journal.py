@@ -24,6 +24,7 @@ from backend.model import (
     CallRecording,
     CallSaid,
     CallStarted,
+    CallStep,
     Outcome,
     Reason,
     Record,
@@ -50,6 +51,7 @@ def records_of_every_kind() -> list[Record]:
         CallStarted(call, task, NOW, "n", "voice-0", "article", "outbound", "c", "u", "7", "8"),
         CallSaid(call, None, 0, NOW, said),
         CallRecording(call, task, NOW, "/var/spool/x.wav"),
+        CallStep(call, task, 3, NOW, "key", "pay", "1f", "pin", "playing", 900, {"key": "5"}),
         CallEnded(call, task, NOW, ended, {"answer": ["да", None, 1.5]}, None, {"frames": 100.0}),
     ]
 

@@ -42,6 +42,7 @@ from backend.model import (
     CallRecording,
     CallSaid,
     CallStarted,
+    CallStep,
     Outcome,
     Reason,
     Record,
@@ -96,6 +97,8 @@ def task_of_channel(uniqueid: str | None) -> UUID | None:
 
 def task_of(record: Record) -> UUID | None:
     """The task that the record is about; None when it is about none."""
+    if isinstance(record, CallStep):
+        return None  # it moves no task
     if not isinstance(record, AmiEvent):
         return record.task_id
     if record.name == "OriginateResponse":
@@ -108,6 +111,8 @@ def advance(progress: Progress, record: Record) -> Progress:
 
     Equal to ``progress`` when the record tells nothing new.
     """
+    if isinstance(record, CallStep):
+        return progress
     if isinstance(record, AmiEvent):
         join = _AMI.get(record.name)
         known = join(progress, record) if join else progress

@@ -89,6 +89,19 @@ class Buffer:
 
 
 @dataclass(frozen=True, slots=True)
+class GuardSet:
+    """DTMF_GUARD's mode is in force, for the next key that goes down. ``name``: of the ``Guard``
+    that asked for it. ``why``: asked, place (of the prompt ``play``), limit."""
+
+    name: str
+    mode: str
+    why: str
+    at_ms: int
+    play: str | None = None
+    played_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class PlayOver:
     """The prompt is over. ``how``: end, clear, digit, timeout, hangup, lost."""
 
@@ -143,6 +156,7 @@ FromModule = (
     | Started
     | MarkReached
     | Buffer
+    | GuardSet
     | PlayOver
     | Counters
     | Refused
@@ -184,6 +198,9 @@ class _Fields:
 
     def __init__(self, found: Mapping[str, Any]) -> None:
         self._found = found
+
+    def has(self, name: str) -> bool:
+        return name in self._found
 
     def text(self, name: str, default: str | None = None) -> str:
         value = self._found.get(name, default)
@@ -255,6 +272,18 @@ def _digit(found: _Fields) -> Digit:
     )
 
 
+def _guard(found: _Fields) -> GuardSet:
+    placed = found.has("play")
+    return GuardSet(
+        found.id("name"),
+        found.text("mode"),
+        found.text("why", "asked"),
+        found.number("at_ms"),
+        found.id("play") if placed else None,
+        found.number("played_ms", 0) if placed else None,
+    )
+
+
 def _play_over(found: _Fields) -> PlayOver:
     return PlayOver(
         found.id("play"),
@@ -276,6 +305,7 @@ _READERS: Mapping[str, Callable[[_Fields], FromModule]] = {
     "buffer": lambda found: Buffer(
         found.id("play"), found.number("played_ms"), found.number("buffered_ms")
     ),
+    "guard": _guard,
     "played": _play_over,
     "counters": lambda found: Counters(found.mapping("counters")),
     "error": lambda found: Refused(found.text("about", ""), found.text("why", "")),
@@ -312,6 +342,25 @@ class Mark:
     play: str
     name: str
     at_ms: int | None = None
+
+
+GuardMode = Literal["block", "buffer", "pass", "off"]
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """Set DTMF_GUARD's mode: now, or when playback of ``play`` is at ``at_ms``; GuardSet tells.
+    ``digits``: those that block and buffer stop, as in ``block(0-9)``; None: all. ``limit_ms``: it
+    is in force no longer, then keys pass. ``kept``: what becomes of keys that were buffered:
+    ``take``: they were told, and are ours; ``release``: into Asterisk."""
+
+    name: str
+    mode: GuardMode
+    digits: str | None = None
+    play: str | None = None
+    at_ms: int | None = None
+    limit_ms: int | None = None
+    kept: Literal["take", "release", "stay"] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -364,13 +413,25 @@ class StopFork:
 
 
 ToModule = (
-    Play | End | Mark | Clear | Pause | Resume | Mute | StreamAudio | AskCounters | Event | StopFork
+    Play
+    | End
+    | Mark
+    | Guard
+    | Clear
+    | Pause
+    | Resume
+    | Mute
+    | StreamAudio
+    | AskCounters
+    | Event
+    | StopFork
 )
 
 _TYPES: Mapping[type[ToModule], str] = {
     Play: "play",
     End: "end",
     Mark: "mark",
+    Guard: "guard",
     Clear: "clear",
     Pause: "pause",
     Resume: "resume",

@@ -18,11 +18,19 @@ from sqlalchemy.exc import DBAPIError, ProgrammingError, StatementError
 
 from backend.dialing.progress import Progress, advance, task_of
 from backend.errors import DialogError
-from backend.model import AmiEvent, CallEnded, CallRecording, CallSaid, CallStarted, Record
+from backend.model import (
+    AmiEvent,
+    CallEnded,
+    CallRecording,
+    CallSaid,
+    CallStarted,
+    CallStep,
+    Record,
+)
 from backend.storage.changes import take_change_lock
 from backend.storage.engine import clean_or_none, clean_text, reaching, to_json
 from backend.storage.rows import PROGRESS_COLUMNS, progress_of, progress_values
-from backend.storage.tables import calls, events, task_change, tasks, utterances
+from backend.storage.tables import calls, events, steps, task_change, tasks, utterances
 
 log = logging.getLogger(__name__)
 
@@ -134,6 +142,8 @@ def _call_statement(record: Record) -> Insert:
         return _said(record)
     if isinstance(record, CallRecording):
         return _recording(record)
+    if isinstance(record, CallStep):
+        return _step(record)
     assert isinstance(record, CallEnded)
     return _ended(record)
 
@@ -179,6 +189,23 @@ def _recording(record: CallRecording) -> Insert:
     return statement.on_conflict_do_update(
         index_elements=["id"], set_=values, where=calls.c.recording.is_(None)
     )
+
+
+def _step(record: CallStep) -> Insert:
+    statement = insert(steps).values(
+        call_id=record.call_id,
+        n=record.n,
+        task_id=record.task_id,
+        at=record.at,
+        kind=record.kind,
+        flow=clean_or_none(record.flow),
+        version=clean_or_none(record.version),
+        node=clean_or_none(record.node),
+        state=clean_text(record.state),
+        at_ms=record.at_ms,
+        body=dict(record.body),
+    )
+    return statement.on_conflict_do_nothing(index_elements=["call_id", "n"])
 
 
 def _ended(record: CallEnded) -> Insert:

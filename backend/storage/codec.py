@@ -18,6 +18,7 @@ from backend.model import (
     CallRecording,
     CallSaid,
     CallStarted,
+    CallStep,
     Outcome,
     Reason,
     Record,
@@ -99,5 +100,6 @@ _DECODERS: dict[str, Callable[[dict[str, Any]], Record]] = {
     "CallStarted": lambda body: CallStarted(**_call(body)),
     "CallSaid": _to_said,
     "CallRecording": lambda body: CallRecording(**_call(body)),
+    "CallStep": lambda body: CallStep(**_call(body)),
     "CallEnded": _to_ended,
 }

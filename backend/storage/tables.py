@@ -123,6 +123,33 @@ utterances = Table(
     Column("words", JSON),
 )
 
+# What happened to the keys of guarded calls, and which way calls took through their flows.
+steps = Table(
+    "steps",
+    metadata,
+    Column("call_id", Uuid, primary_key=True),
+    Column("n", Integer, primary_key=True, autoincrement=False),
+    Column("task_id", Uuid),
+    Column("at", TIME, nullable=False, index=True),
+    Column("kind", Text, nullable=False),
+    Column("flow", Text),
+    Column("version", Text),
+    Column("node", Text),
+    Column("state", Text, nullable=False),
+    Column("at_ms", BigInteger, nullable=False),
+    Column("body", JSON, nullable=False),
+)
+
+# Counted from steps as they are stored (storage.figures). "" stands for "outside a flow".
+flow_figures = Table(
+    "flow_figures",
+    metadata,
+    Column("flow", Text, primary_key=True),
+    Column("version", Text, primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("value", Double, nullable=False),
+)
+
 events = Table(
     "events",
     metadata,
@@ -176,9 +203,11 @@ instances = Table(
 __all__ = [
     "calls",
     "events",
+    "flow_figures",
     "instances",
     "metadata",
     "routes",
+    "steps",
     "store",
     "task_change",
     "tasks",

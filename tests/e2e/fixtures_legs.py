@@ -68,8 +68,14 @@ def nothing_left(stack: Stack) -> Iterator[None]:
     """Whatever a test does, no channel, fork, leg or stream is left."""
     yield
     stack.wait_for("all channels to go", lambda: not stack.lab.pbx.channels() or None, 20)
-    assert "0 AudioFork(s)" in stack.lab.pbx.cli("audiofork list")
+    stack.wait_for(
+        "the forks to close", lambda: no_fork(stack) or None
+    )  # each waits for its close frame
     stack.wait_for("the workers to have nothing", lambda: not any_left(stack) or None)
+
+
+def no_fork(stack: Stack) -> bool:
+    return "0 AudioFork(s)" in stack.lab.pbx.cli("audiofork list")
 
 
 def any_left(stack: Stack) -> bool:
