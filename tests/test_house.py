@@ -25,7 +25,7 @@ LIBRARY_IO = {"flask", "grpc", "gunicorn", "panoramisk", "psycopg2", "sqlalchemy
 
 # A room's name → the rooms it may import from (besides itself). "pure" has no I/O at all.
 FOUNDATION = {"errors", "model"}
-PURE = {"protocol", "media"} | {
+PURE = {"protocol", "media", "keying"} | {
     f"dialing.{room}" for room in ("policy", "progress", "outcomes", "routing")
 }
 MAY_IMPORT: dict[str, set[str]] = {
@@ -33,6 +33,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "model": {"errors"},
     "protocol": FOUNDATION,
     "media": FOUNDATION | {"ports"},
+    "keying": FOUNDATION,
     "dialing.outcomes": FOUNDATION,
     "dialing.progress": FOUNDATION | {"dialing.outcomes"},
     "dialing.policy": FOUNDATION,
