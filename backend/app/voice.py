@@ -24,7 +24,7 @@ from backend.app.screening import open_judges
 from backend.app.speech import open_speech
 from backend.call import backchannel
 from backend.call.call import CallConfig
-from backend.call.legs import LegDesk
+from backend.call.leg_desk import LegDesk
 from backend.call.others import LegServices
 from backend.call.runner import Services, VoiceConfig, run_call
 from backend.call.shared import Shared
