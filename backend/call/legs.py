@@ -16,6 +16,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from backend.call import check
 from backend.call.call import NO_RESULT_APP, Call, CallInfo
 from backend.call.leg_desk import LegAgi, LegSession
 from backend.call.leg_dialling import Dialling, LegStatus, status_of
@@ -133,8 +134,7 @@ class Leg:
     def hangup(self, cause: int = 16) -> None:
         """Hang it up, whatever it does now; waits until it is gone. ``cause``: Q.850. Over already:
         nothing happens."""
-        if type(cause) is not int or not 1 <= cause <= 127:
-            raise BadRequest("cause", f"{cause!r}: expected a Q.850 cause, 1 to 127")
+        check.cause(cause)
         self.end(LegStatus.ENDED, cause)
 
     def _talk(self) -> Call:
