@@ -12,7 +12,11 @@ from enum import StrEnum
 from backend.dialing.outcomes import unanswered
 from backend.model import Reason
 
-SECOND_EVENT_S = 5.0  # Hangup and OriginateResponse: the second follows within this, or never
+# From the first of Hangup and OriginateResponse to the second. They come from two threads of
+# Asterisk, 4 ms apart at most (80 legs on each version, ten busy loops on two cores), but nothing
+# bounds that, and who gives up too early takes a busy number for a failure. The second never comes
+# only where the AMI connection broke between the two: only then so long is waited for nothing.
+SECOND_EVENT_S = 5.0
 
 
 class LegStatus(StrEnum):
