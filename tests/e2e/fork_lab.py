@@ -265,6 +265,11 @@ class ForkLab:
         """How many forks there are."""
         return int(self.lab.pbx.cli("audiofork list").splitlines()[-1].split()[0])
 
+    def load_what_option_b_wants(self) -> None:
+        """Asterisk's modules for a periodic beep."""
+        for module in ("func_cut", "func_uri", "func_periodic_hook"):
+            self.lab.pbx.cli(f"module load {module}.so")
+
     def configure(self, text: str) -> None:
         """Give audiofork.conf this [general] section and reload it."""
         file = self.lab.pbx.home / "etc" / "audiofork.conf"

@@ -12,7 +12,6 @@ import json
 import random
 import statistics
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,17 +28,7 @@ WHISPER_HZ = 600
 LOUD_MIN, LOUD_MAX = 4000, 12_000
 
 
-@pytest.fixture(scope="module")
-def fork(tmp_path_factory: pytest.TempPathFactory, asterisk: str) -> Iterator[ForkLab]:
-    with ForkLab(tmp_path_factory.mktemp("fork-play"), asterisk) as one:
-        yield one
-
-
-@pytest.fixture(autouse=True)
-def story(fork: ForkLab) -> Iterator[None]:
-    with fork.story():
-        yield
-        fork.hangup_all()
+pytestmark = pytest.mark.usefixtures("hung_up")
 
 
 def noise(length_ms: int, seed: int = 0, rate: int = 8000) -> list[int]:
