@@ -42,6 +42,8 @@ struct keys_guard *audiofork_guard_find(struct ast_channel *chan);
 struct keys_guard *audiofork_guard_of(struct ast_channel *chan);
 /*! \brief See to it that the guard sees the keys. \retval -1 it cannot be */
 int audiofork_guard_attach(struct keys_guard *guard, struct ast_channel *chan);
+/*! \brief The clock that keys are judged by. */
+uint64_t audiofork_guard_now_ms(void);
 /*! \brief Put in force what the servers of the channel's forks wish: before looking at the keys. */
 void audiofork_guard_catch_up(struct keys_guard *guard, struct ast_channel *chan);
 /*! \brief The mode is about to be set by somebody else. */

@@ -48,7 +48,7 @@ static struct ao2_container *registry;
 static atomic_int alive;
 static atomic_bool unloading;
 
-static uint64_t now_ms(void)
+uint64_t audiofork_guard_now_ms(void)
 {
 	struct timespec now;
 
@@ -93,7 +93,7 @@ void audiofork_guard_catch_up(struct keys_guard *guard, struct ast_channel *chan
 	while ((link = audiofork_take_wish(chan, &wish))) {
 		obey(guard, chan, link, &wish);
 	}
-	fork_keys_look(&guard->keys, now_ms());
+	fork_keys_look(&guard->keys, audiofork_guard_now_ms());
 }
 
 /* ---- the framehook, on the channel's thread or that of its bridge; the channel is locked ---- */
@@ -147,9 +147,9 @@ static void judge(struct keys_guard *guard, struct ast_channel *chan, struct ast
 		return;
 	}
 	if (frame->frametype == AST_FRAME_DTMF_BEGIN) {
-		pass = fork_keys_begin(&guard->keys, digit, now_ms(), &ended);
+		pass = fork_keys_begin(&guard->keys, digit, audiofork_guard_now_ms(), &ended);
 	} else {
-		pass = fork_keys_end(&guard->keys, digit, MAX(frame->len, 0), now_ms(),
+		pass = fork_keys_end(&guard->keys, digit, MAX(frame->len, 0), audiofork_guard_now_ms(),
 			ast_test_flag(ast_channel_flags(chan), AST_FLAG_IN_DTMF), &ended);
 	}
 	if (!pass) {

@@ -398,9 +398,9 @@ def test_the_limit_holds_for_a_key_of_one_piece_and_for_a_look(keys: Keys) -> No
 
 
 def test_a_later_mode_has_no_limit(keys: Keys) -> None:
-    for later in (lambda: keys.set("block"), lambda: keys.obey("block")):
+    for by_server in (False, True):
         keys.obey("block", until=keys.now + 500)
-        later()
+        keys.obey("block") if by_server else keys.set("block")
         keys.now += 5000
         assert keys.press("1") == [False]
 

@@ -265,6 +265,9 @@ def test_only_the_keys_named(talks: Talks) -> None:
     talk.call.press("1*2#")
     talk.wait_digits(("1", "blocked"), ("*", "passed"), ("2", "blocked"), ("#", "passed"))
     assert talk.call.get("digits") == "0123456789"
+    assert talk.call.get("limit") == "0"
+    talk.now("h", "block", limit_ms=60_000)
+    assert 50_000 < int(talk.call.get("limit")) <= 60_000
 
 
 @pytest.mark.parametrize(
@@ -341,6 +344,7 @@ def test_the_limit_is_told_though_no_key_comes(talks: Talks) -> None:
     over = talk.wait("guard", name="g", why="limit")
     assert over["mode"] == "pass"
     assert 1400 <= over["at_ms"] - asked["at_ms"] <= 2600
+    assert "guard g has reached its limit, keys pass now" in talk.call.lab.lab.pbx.log()
     assert talk.call.status["mode"] == "pass"
     talk.call.press("1")
     talk.wait_digits(("1", "passed"))
