@@ -16,6 +16,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from backend.errors import BadRequest
+from backend.protocol import fork
 from tests import native
 
 PARTS = ["fork_json", "fork_json_write", "fork_keys", "fork_message"]
@@ -398,3 +400,14 @@ def test_a_message_fits_whole_or_is_nothing(lib: ctypes.CDLL, text: bytes) -> No
     for size in range(1, len(whole)):
         assert write(lib, text, size) == b""
     assert write(lib, text, len(whole)) == whole
+
+
+@given(st.text("0123456789*#ABCDad-(), ", max_size=70))
+@settings(max_examples=500, deadline=None)
+def test_the_backend_knows_what_keys_the_module_takes(lib: ctypes.CDLL, digits: str) -> None:
+    text = json.dumps({"type": "guard", "name": "g", "mode": "block", "digits": digits})
+    try:
+        refused = not fork.serialise(fork.Guard("g", "block", digits))
+    except BadRequest:
+        refused = True
+    assert show(lib, text).startswith("!") == refused
