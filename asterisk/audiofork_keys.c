@@ -56,46 +56,6 @@ uint64_t audiofork_guard_now_ms(void)
 	return (uint64_t) now.tv_sec * 1000 + (uint64_t) now.tv_nsec / 1000000;
 }
 
-/* ---- what the forks' servers wish; the channel is locked ---- */
-
-void audiofork_guard_disown(struct keys_guard *guard, struct ast_channel *chan)
-{
-	if (guard->owner) {
-		audiofork_wish_over(chan, guard->owner, guard->wish);
-		guard->owner = NULL;
-	}
-}
-
-static void obey(struct keys_guard *guard, struct ast_channel *chan, const struct fork_link *link,
-	const struct fork_wish *wish)
-{
-	if (!wish->leave) {
-		if (guard->owner != link) {
-			audiofork_guard_disown(guard, chan);
-		}
-		fork_keys_obey(&guard->keys, &wish->order);
-		guard->owner = link;
-		guard->wish = wish->number;
-	} else if (guard->owner == link) {
-		fork_keys_leave(&guard->keys);
-		guard->owner = NULL;
-	}
-}
-
-void audiofork_guard_catch_up(struct keys_guard *guard, struct ast_channel *chan)
-{
-	const struct fork_link *link;
-	struct fork_wish wish;
-
-	if (!guard->watchers) {
-		return;
-	}
-	while ((link = audiofork_take_wish(chan, &wish))) {
-		obey(guard, chan, link, &wish);
-	}
-	fork_keys_look(&guard->keys, audiofork_guard_now_ms());
-}
-
 /* ---- the framehook, on the channel's thread or that of its bridge; the channel is locked ---- */
 
 static int is_seen(const struct ast_frame *frame)
@@ -417,11 +377,7 @@ void audiofork_keys_unwatch(struct ast_channel *chan, const struct fork_link *li
 	ast_channel_lock(chan);
 	guard = audiofork_guard_find(chan);
 	if (guard && guard->watchers) {
-		audiofork_guard_catch_up(guard, chan);
-		if (link && guard->owner == link) {
-			fork_keys_leave(&guard->keys);
-			guard->owner = NULL;
-		}
+		audiofork_guard_leave(guard, chan, link);
 		guard->watchers--;
 		audiofork_guard_rest(guard, chan);
 	}
