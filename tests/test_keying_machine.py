@@ -484,6 +484,16 @@ def test_a_module_that_does_not_guard(silent: bool) -> None:
     assert hand.alarms == ["guard_refused"]
 
 
+@pytest.mark.parametrize("told", [True, False])
+def test_a_block_that_is_renewed_at_the_very_place_of_the_opening(told: bool) -> None:
+    hand = guarded()
+    hand.after(2500).tell(ev.Progress(hand.now_ms, "p1", 1500))
+    if told:
+        hand.confirm()
+    modes = [a.mode for a in hand.reach() if isinstance(a, ev.SetGuard)]
+    assert modes == ([] if told else ["pass"])
+
+
 def test_a_fork_that_comes_back_is_told_anew() -> None:
     hand = guarded()
     hand.tell(ev.Linked(1500, False))

@@ -10,7 +10,6 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from time import monotonic
 from typing import Protocol
 
 from backend.call.guard_rules import Guarding, KeyGuard
@@ -51,14 +50,12 @@ class KeyGate:
         ear: Ear,
         stop: Callable[[], object],
         steps: StepLog | None,
-        clock: Callable[[], float] = monotonic,
     ) -> None:
         self._channel = channel
         self._keys = keys
         self._ear = ear
         self._stop = stop
         self._steps = steps
-        self._clock = clock
         self._rules: KeyGuard | None = None
         self._prompts = 0
         self._link: Link | None = None

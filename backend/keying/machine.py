@@ -111,11 +111,14 @@ class _Step(Work):
             if s.blocks and s.in_force_at_ms is None:
                 self.set(in_force_at_ms=e.at_ms)
             self.changed("in_force", e.at_ms, took_ms=e.now_ms - s.awaited[1])
+        if e.why == "asked" and e.name == s.block:
+            self.set(block_told=True)
         if e.why == "place" and s.opening is not None and e.name == s.opening[0]:
             self.set(opening=None)
             error_ms = None if e.played_ms is None else e.played_ms - s.opening[1]
             if s.name == "playing":
-                self.open("opened", e.at_ms, obeyed=True, error_ms=error_ms)
+                # A block that was renewed at this moment would stay.
+                self.open("opened", e.at_ms, obeyed=s.block_told, error_ms=error_ms)
             else:
                 self.changed("opened", e.at_ms, error_ms=error_ms, play=e.play)
         if e.why == "limit" and s.blocks and _number(e.name) > s.blocks_from:
