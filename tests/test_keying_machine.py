@@ -359,6 +359,20 @@ def test_secret_keys_never_come_into_asterisk() -> None:
     assert all(a.key.hidden for a in hand.actions if isinstance(a, ev.KeyJudged))
 
 
+def test_what_is_typed_behind_a_secret_input_is_secret_too() -> None:
+    hand = Hand()
+    hand.want(KeyGuard(secret=True))
+    hand.press("1", "buffered")
+    hand.take()
+    hand.end(rules=DROP)
+    hand.after(40).press("2", "blocked", lasts_ms=20)
+    hand.after(50).order(DROP)
+    hand.after(20).press("3", "blocked", lasts_ms=40)
+    hand.after(100).press("4", "blocked", lasts_ms=40)
+    told = [(a.key.key, a.key.hidden) for a in hand.actions if isinstance(a, ev.KeyJudged)]
+    assert told == [("1", True), ("2", True), ("3", True), ("4", False)]
+
+
 # Limits and alarms
 
 

@@ -10,6 +10,7 @@ which keys are blocked; each key that came while something was guarded ends in o
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, cast
 
 from backend.keying import events as ev
@@ -40,10 +41,13 @@ class _Step(Work):
     # The prompt
 
     def play_ordered(self, e: ev.PlayOrdered) -> None:
+        s = self.state
         self.set(
             prompt=e.prompt, play=None, length_ms=None, last=False, played_ms=0, left_ms=None,
             asked=False, stopped=False, under_way=e.rules is not None,
         )  # fmt: skip
+        if s.rules is not None and s.rules.secret:
+            self.set(secret_to_ms=e.at_ms)
         if e.rules is None:
             self.turn_off("unguarded", e.now_ms, e.at_ms)
             return
@@ -158,7 +162,7 @@ class _Step(Work):
         key = ev.HeldKey(
             e.key, e.now_ms, e.begun_ms, e.at_ms, e.duration_ms,
             play=s.play if s.under_way else None,
-            hidden=s.rules is not None and s.rules.secret,
+            hidden=e.begun_ms < s.secret_to_ms or (s.rules is not None and s.rules.secret),
             guarded=s.rules is not None,
         )  # fmt: skip
         judged = judge(s, e)
@@ -226,7 +230,9 @@ class _Step(Work):
         if e.rules is None:
             self.turn_off(e.how, e.now_ms, e.at_ms)
         else:
-            self.close("processing", e.how, e.rules, e.now_ms, e.at_ms)
+            secret = e.rules.secret or (s.rules is not None and s.rules.secret)
+            rules = replace(e.rules, secret=secret)  # what is typed behind it may be of it
+            self.close("processing", e.how, rules, e.now_ms, e.at_ms)
 
     # Other ends
 

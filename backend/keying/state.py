@@ -41,6 +41,7 @@ class State:
     closed_at_ms: int = 0
     in_force_at_ms: int | None = None
     open_at_ms: int = 0
+    secret_to_ms: int = 0  # keys that went down before are told by nobody
     limit_ms: int = 0  # of "processing", now_ms
     module: Literal["none", "able", "refused"] = "none"
     guards: int = 0
