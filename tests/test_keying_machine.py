@@ -482,6 +482,16 @@ def test_the_modules_limit_follows_a_prompt_that_is_late() -> None:
     assert renewed.limit_ms == 2100 + 5000
 
 
+def test_a_guard_that_another_has_replaced_is_not_told_of() -> None:
+    hand = Hand()
+    hand.order()
+    hand.stretch()
+    hand.after(10).confirm()
+    assert [a.took_ms for a in hand.actions if isinstance(a, ev.Changed)] == [None, 10]
+    hand.after(CONFIRM_MS).tick()
+    assert hand.alarms == []
+
+
 @pytest.mark.parametrize("silent", [True, False])
 def test_a_module_that_does_not_guard(silent: bool) -> None:
     hand = Hand()

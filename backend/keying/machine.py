@@ -110,11 +110,13 @@ class _Step(Work):
 
     def guard_set(self, e: ev.GuardSet) -> None:
         s = self.state
-        if s.awaited is not None and e.name == s.awaited[0]:
+        # A guard that another has replaced is not told of: that one's word counts for both.
+        if s.awaited is not None and _number(e.name) >= _number(s.awaited[0]):
             self.set(awaited=None)
             if s.blocks and s.in_force_at_ms is None:
                 self.set(in_force_at_ms=e.at_ms)
-            self.changed("in_force", e.at_ms, took_ms=e.now_ms - s.awaited[1])
+            if e.why == "asked":
+                self.changed("in_force", e.at_ms, took_ms=e.now_ms - s.awaited[1])
         if e.why == "asked" and e.name == s.block:
             self.set(block_told=True)
         if e.why == "place" and s.opening is not None and e.name == s.opening[0]:

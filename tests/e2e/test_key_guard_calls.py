@@ -133,6 +133,7 @@ def calls(tmp_path_factory: pytest.TempPathFactory, asterisk: str) -> Iterator[C
     ):
         write_sounds(stack.lab.sounds)
         lab_sound.write(stack.lab.sounds / "tone-5s.wav", lab_sound.tone(CUT_MS))
+        lab_sound.write(stack.lab.sounds / "tone-10s.wav", lab_sound.tone(10_000))
         conf = stack.lab.pbx.home / "etc" / "audiofork.conf"
         conf.write_text(set_key(conf.read_text(), "reconnect", "yes"))
         stack.lab.pbx.cli("module reload app_audiofork.so")
@@ -272,7 +273,7 @@ def test_a_frozen_backend_blocks_no_longer_than_it_may(calls: Calls) -> None:
         "guard-frozen",
         "RFC 4733",
         press("RFC 4733", "over", 1.5, "1"),
-        press("RFC 4733", "then", 5, "2"),
+        press("RFC 4733", "then", 12, "2"),
     )
     task = calls._calls["frozen"][1]
     stack.wait_for("the talk", lambda: stack.task(task)["state"] == "talking" or None)
@@ -284,7 +285,8 @@ def test_a_frozen_backend_blocks_no_longer_than_it_may(calls: Calls) -> None:
     finally:
         os.kill(worker, signal.SIGCONT)
     result, steps = calls.result("frozen"), calls.steps("frozen")
+    told = "\n".join(map(str, steps))
     alarms = [step.body["alarm"] for step in steps if step.kind == "alarm"]
-    assert alarms.count("block_limit") == 1, steps
-    assert verdicts(steps) == {"1": ["blocked"], "2": ["taken"]}
+    assert alarms.count("block_limit") == 1, told
+    assert verdicts(steps) == {"1": ["blocked"], "2": ["taken"]}, told
     assert result["digits"] == "2"
