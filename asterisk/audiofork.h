@@ -16,6 +16,7 @@
  * audiofork_capture.c  forks: hook, datastore, beginning and end
  * audiofork_registry.c those that there are: found, stopped, summed up
  * audiofork_keys.c     guards: keys seen, blocked, kept (audiofork_guard.h)
+ * audiofork_wish.c     what the forks' servers wish for them
  * func_dtmf_guard.c    the dialplan function DTMF_GUARD()
  * audiofork_post.c     the post command
  * audiofork_events.c   AMI events, counters
@@ -213,11 +214,13 @@ int audiofork_keys_shutdown(void);
  *
  * Counted: each success wants its audiofork_keys_unwatch(), unless the channel is hung up. The
  * count goes with the forks to another channel. The channel may be locked, no other lock held.
+ * Whoever is told may guard the keys, too: fork_link_take_wish().
  *
  * \retval -1 no memory, or the channel is being hung up
  */
 int audiofork_keys_watch(struct ast_channel *chan);
-void audiofork_keys_unwatch(struct ast_channel *chan);
+/*! \brief No more; a mode that its link has set is open then. \param link may be NULL */
+void audiofork_keys_unwatch(struct ast_channel *chan, const struct fork_link *link);
 
 /*! \brief AudioForkPlay(fork[,options]) */
 int audiofork_play_exec(struct ast_channel *chan, const char *data);

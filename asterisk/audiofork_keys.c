@@ -48,7 +48,7 @@ static struct ao2_container *registry;
 static atomic_int alive;
 static atomic_bool unloading;
 
-static uint64_t now_ms(void)
+uint64_t audiofork_guard_now_ms(void)
 {
 	struct timespec now;
 
@@ -107,9 +107,9 @@ static void judge(struct keys_guard *guard, struct ast_channel *chan, struct ast
 		return;
 	}
 	if (frame->frametype == AST_FRAME_DTMF_BEGIN) {
-		pass = fork_keys_begin(&guard->keys, digit, now_ms(), &ended);
+		pass = fork_keys_begin(&guard->keys, digit, audiofork_guard_now_ms(), &ended);
 	} else {
-		pass = fork_keys_end(&guard->keys, digit, MAX(frame->len, 0), now_ms(),
+		pass = fork_keys_end(&guard->keys, digit, MAX(frame->len, 0), audiofork_guard_now_ms(),
 			ast_test_flag(ast_channel_flags(chan), AST_FLAG_IN_DTMF), &ended);
 	}
 	if (!pass) {
@@ -185,6 +185,7 @@ static struct ast_frame *on_event(struct ast_channel *chan, struct ast_frame *fr
 	if (event == AST_FRAMEHOOK_EVENT_ATTACHED || !frame) {
 		return frame;
 	}
+	audiofork_guard_catch_up(guard, chan);
 	if (event == AST_FRAMEHOOK_EVENT_READ && is_key(frame)) {
 		judge(guard, chan, frame);
 		audiofork_guard_rest(guard, chan);
@@ -255,12 +256,17 @@ static void datastore_moved(void *data, struct ast_channel *old_chan, struct ast
 		host->watchers += guard->watchers;
 		if (fork_keys_idle(&host->keys)) {
 			host->keys = guard->keys;
+			host->owner = guard->owner;
+			host->wish = guard->wish;
+		} else {
+			audiofork_guard_disown(guard, old_chan); /* its forks are still there */
 		}
 		if (guard->hook >= 0) {
 			audiofork_guard_attach(host, new_chan);
 		}
 		memset(&guard->keys, 0, sizeof(guard->keys));
 		guard->watchers = 0;
+		guard->owner = NULL;
 		guard->hook = -1;
 	}
 }
@@ -364,13 +370,14 @@ int audiofork_keys_watch(struct ast_channel *chan)
 	return res;
 }
 
-void audiofork_keys_unwatch(struct ast_channel *chan)
+void audiofork_keys_unwatch(struct ast_channel *chan, const struct fork_link *link)
 {
 	struct keys_guard *guard;
 
 	ast_channel_lock(chan);
 	guard = audiofork_guard_find(chan);
 	if (guard && guard->watchers) {
+		audiofork_guard_leave(guard, chan, link);
 		guard->watchers--;
 		audiofork_guard_rest(guard, chan);
 	}

@@ -31,6 +31,22 @@ static void mute(struct fork_link *link, const struct fork_request *request)
 }
 
 /*! \return what is wrong, NULL: done */
+static const char *guard(struct fork_link *link, const struct fork_request *request)
+{
+	struct fork_guard_ask ask = { .limit_ms = request->limit_ms, .order = {
+		.mode = request->mode, .stopped = request->stopped, .kept = request->kept } };
+
+	memcpy(ask.name, request->name, sizeof(ask.name));
+	if (!link->params.keys) {
+		return "the channel's keys are not seen";
+	}
+	if (request->play[0]) {
+		return fork_play_guard(link->play, request->play, &ask, request->at_ms);
+	}
+	return fork_guard_now(&link->guard, &ask);
+}
+
+/*! \return what is wrong, NULL: done */
 static const char *obey(struct fork_link *link, const struct fork_request *r)
 {
 	struct fork_play *play = link->play;
@@ -43,6 +59,8 @@ static const char *obey(struct fork_link *link, const struct fork_request *r)
 		break;
 	case FORK_ASK_MARK:
 		return fork_play_mark(play, r->play, r->name, r->at_ms);
+	case FORK_ASK_GUARD:
+		return guard(link, r);
 	case FORK_ASK_CLEAR:
 		fork_play_clear(play, r->play);
 		break;
@@ -114,6 +132,9 @@ void fork_receive(struct fork_link *link, const void *bytes, size_t length, bool
 		fork_reply_error(link, "audio", wrong);
 	}
 	fork_tell_plays(link);
+	if (fork_tell_waits(link)) {
+		fork_wire_want_write(link); /* guards that have come in force */
+	}
 	if (fork_play_full(link->play)) {
 		fork_wire_read(link, false);
 	}

@@ -40,6 +40,9 @@ static int set_mode(struct ast_channel *chan, const char *value)
 			"hung up, or the module unloaded\n", ast_channel_name(chan));
 		return -1;
 	}
+	/* Of this and what a fork's server wishes the later counts. */
+	audiofork_guard_catch_up(guard, chan);
+	audiofork_guard_disown(guard, chan);
 	fork_keys_set(&guard->keys, mode, stopped);
 	return 0;
 }
@@ -56,6 +59,7 @@ static int set_release(struct ast_channel *chan, const char *value)
 		return -1;
 	}
 	if (guard) {
+		audiofork_guard_catch_up(guard, chan);
 		fork_keys_release(&guard->keys, count);
 	}
 	return 0;
@@ -96,6 +100,14 @@ static int guard_write(struct ast_channel *chan, const char *function, char *wha
 	return res;
 }
 
+/*! \brief How long the mode is still in force, in ms; 0: there is no limit. */
+static unsigned int limit_ms(const struct fork_keys *keys)
+{
+	uint64_t now_ms = audiofork_guard_now_ms();
+
+	return keys->until_ms > now_ms ? (unsigned int) (keys->until_ms - now_ms) : 0;
+}
+
 /*! \brief The numbers that can be asked for. \retval -1 it is none of them */
 static int read_number(struct fork_keys *keys, const char *what, unsigned int *number)
 {
@@ -107,6 +119,7 @@ static int read_number(struct fork_keys *keys, const char *what, unsigned int *n
 		{ "buffered", keys->counters.buffered }, { "overflow", keys->counters.overflow },
 		{ "released", keys->counters.released }, { "taken", keys->counters.taken },
 		{ "cleared", keys->counters.cleared }, { "waiting", keys->count },
+		{ "limit", limit_ms(keys) },
 	};
 
 	if (!strcasecmp(what, "clear")) {
@@ -160,6 +173,9 @@ static int guard_read(struct ast_channel *chan, const char *function, char *what
 	}
 	ast_channel_lock(chan);
 	guard = audiofork_guard_find(chan);
+	if (guard) {
+		audiofork_guard_catch_up(guard, chan);
+	}
 	res = read_locked(guard ? &guard->keys : &none, S_OR(what, ""), text);
 	if (guard) {
 		audiofork_guard_rest(guard, chan);
