@@ -86,16 +86,13 @@ class StorageUnavailable(DialogError):
 
 
 class HttpFailed(DialogError):
-    """Another system gave no usable answer. ``timeout``: it took too long. ``status``: what it said;
-    None: nothing that was understood. ``sent``: it may have got the request."""
+    """Another system gave no usable answer. ``timeout``: it took too long. ``status``: what it
+    said; None: nothing that was understood."""
 
-    def __init__(
-        self, text: str, *, timeout: bool = False, status: int | None = None, sent: bool = True
-    ) -> None:
+    def __init__(self, text: str, *, timeout: bool = False, status: int | None = None) -> None:
         super().__init__(text)
         self.timeout = timeout
         self.status = status
-        self.sent = sent
 
 
 class ScenarioError(DialogError):

@@ -32,7 +32,7 @@ def is_flow(function: Function) -> bool:
 
 
 class Entering:
-    """What the call knew when it began stays so for the whole of it: new versions are for others."""
+    """What the call knew when it began stays so for all of it: new versions are for others."""
 
     def __init__(self) -> None:
         self._known: dict[str, Function] = {}

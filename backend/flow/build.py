@@ -178,7 +178,7 @@ class Builder:
             secret=rules.get("secret", False),
         )
 
-    def _guard(self, fields: Fields, rules: Fields) -> KeyGuard | None | Literal["call"]:
+    def _guard(self, fields: Fields, rules: Fields) -> KeyGuard | Literal["call"] | None:
         if "block_input" not in rules:
             for name in ("policy", "open_before_end", "max_block"):
                 if name in fields:
@@ -293,9 +293,8 @@ class Builder:
         if "json" in fields and fields.get("method", "GET") == "GET":
             self._wrong(("json",), "GET has no json: use method POST or PUT")
         save = fields.get("save", {})
-        places = {save: ()} if isinstance(save, str) else {
-            name: self._read(("save", name), _place, where, ()) for name, where in save.items()
-        }  # fmt: skip
+        places: dict[str, text.Path] = {save: ()} if isinstance(save, str) else {}
+        places |= {} if isinstance(save, str) else {n: _place(where) for n, where in save.items()}
         return HttpNode(
             *self._base,
             fields.get("method", "GET"),
@@ -338,9 +337,7 @@ class Builder:
 
     def conference(self, fields: Fields) -> Node:
         room = self._template(("id",), fields["id"])
-        return ConferenceNode(
-            *self._base, room, fields.get("muted", False), fields.get("timeout")
-        )
+        return ConferenceNode(*self._base, room, fields.get("muted", False), fields.get("timeout"))
 
     def goto(self, fields: Fields) -> Node:
         self._exit("next", fields["to"], "", "to")

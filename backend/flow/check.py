@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 
 from backend.errors import FlowProblem
+from backend.flow.graph import circles
 from backend.flow.model import (
     BUILT_IN,
     END,
@@ -121,10 +122,9 @@ class _Check:
         """Nodes that lead only to each other, and wait for nobody."""
         flow = self._flow
         graph = {name: plain_ways(flow, node) for name, node in flow.nodes.items()}
-        for group in _components(graph):
-            circle = len(group) > 1 or any(name in graph[name] for name in group)
+        for group in circles(graph):
             leaves = any(target not in group for name in group for target in graph[name])
-            if circle and not leaves and not any(flow.nodes[name].waits for name in group):
+            if not leaves and not any(flow.nodes[name].waits for name in group):
                 names = sorted(group, key=lambda name: flow.nodes[name].line)
                 first = flow.nodes[names[0]]
                 way = " → ".join([*names, names[0]])
@@ -170,56 +170,14 @@ def plain_ways(flow: Flow, node: Node) -> set[str]:
     return found | {target for target in more if target is not None}
 
 
-def _components(graph: Mapping[str, Collection[str]]) -> list[set[str]]:
-    """Strongly connected ones (Tarjan 1972), without recursion: a flow may have 2,000 nodes."""
-    index: dict[str, int] = {}
-    low: dict[str, int] = {}
-    stack: list[str] = []
-    held: set[str] = set()
-    found: list[set[str]] = []
-    for root in graph:
-        if root in index:
-            continue
-        work = [(root, iter(graph[root]))]
-        index[root] = low[root] = len(index)
-        stack.append(root)
-        held.add(root)
-        while work:
-            name, ways = work[-1]
-            for target in ways:
-                if target not in graph:
-                    continue
-                if target not in index:
-                    index[target] = low[target] = len(index)
-                    stack.append(target)
-                    held.add(target)
-                    work.append((target, iter(graph[target])))
-                    break
-                if target in held:
-                    low[name] = min(low[name], index[target])
-            else:
-                work.pop()
-                if work:
-                    low[work[-1][0]] = min(low[work[-1][0]], low[name])
-                if low[name] == index[name]:
-                    group: set[str] = set()
-                    while name not in group:
-                        group.add(stack.pop())
-                    held -= group
-                    found.append(group)
-    return found
-
-
 # Several flows
 
 
-def circles(flows: Mapping[str, Flow]) -> list[FlowProblem]:
+def flow_circles(flows: Mapping[str, Flow]) -> list[FlowProblem]:
     """Flows that enter each other without end."""
     graph = {name: {node.flow for node in entering(flow)} for name, flow in flows.items()}
     found = []
-    for group in _components(graph):
-        if len(group) == 1 and not any(name in graph[name] for name in group):
-            continue
+    for group in circles(graph):
         for name in sorted(group):
             flow = flows[name]
             node = next(node for node in entering(flow) if node.flow in group)

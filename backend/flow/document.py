@@ -49,7 +49,9 @@ class Document:
 def read(text: str, *, source: str) -> Document:
     """JSON where the file's name says so, or YAML. Raises FlowError."""
     if len(text) > MAX_CHARS:
-        raise _error(source, 1, f"the file has {len(text)} characters: expected at most {MAX_CHARS}")
+        raise _error(
+            source, 1, f"the file has {len(text)} characters: expected at most {MAX_CHARS}"
+        )
     reader = _Json if source.lower().endswith(".json") else _Yaml
     return reader(text, source).document()
 

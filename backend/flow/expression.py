@@ -23,11 +23,11 @@ MAX_VALUE = 1e15
 MAX_TEXT = 10_000
 
 _WORDS: dict[str, Any] = {"true": True, "false": False, "null": None}
-_COMPARE = {
+_COMPARE: dict[type[ast.cmpop], str] = {
     ast.Eq: "==", ast.NotEq: "!=", ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">=",
     ast.In: "in", ast.NotIn: "not in",
 }  # fmt: skip
-_SUMS = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/"}
+_SUMS: dict[type[ast.operator], str] = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,48 +102,54 @@ def _single_equals(text: str) -> bool:
 def _tree(node: ast.expr, text: str, depth: int) -> Tree:
     if depth > MAX_DEPTH:
         raise FlowValueError(f"{text[:60]!r}: nested deeper than {MAX_DEPTH} levels")
+    if isinstance(node, ast.Constant):
+        return _constant(node.value, text)
+    if isinstance(node, ast.Name) and node.id in _WORDS:
+        return Value(_WORDS[node.id])
+    if isinstance(node, ast.Name | ast.Attribute | ast.Subscript):
+        return Variable(_path(node, text))
+    operator, parts = _group(node, text)
+    return Group(operator, tuple(_tree(part, text, depth + 1) for part in parts))
 
-    def group(operator: str, *parts: ast.expr) -> Group:
-        return Group(operator, tuple(_tree(part, text, depth + 1) for part in parts))
 
+def _constant(value: object, text: str) -> Value:
+    if value is None or isinstance(value, bool):
+        raise FlowValueError(f"{text!r}: write true, false and null in small letters")
+    if not isinstance(value, str | int | float):
+        raise FlowValueError(f"{text!r}: {value!r:.40} is no text and no number")
+    return Value(value)
+
+
+def _group(node: ast.expr, text: str) -> tuple[str, list[ast.expr]]:
+    """Operator and parts of what is allowed to have some."""
     match node:
-        case ast.Constant(value=bool() | None):
-            raise FlowValueError(f"{text!r}: write true, false and null in small letters")
-        case ast.Constant(value=str() | int() | float() as value):
-            return Value(value)
-        case ast.Name(id=name):
-            return Value(_WORDS[name]) if name in _WORDS else Variable((name,))
-        case ast.Attribute() | ast.Subscript():
-            return Variable(_path(node, text))
         case ast.List(elts=parts):
-            return group("list", *parts)
+            return "list", parts
         case ast.BoolOp(op=operator, values=parts):
-            return group("and" if isinstance(operator, ast.And) else "or", *parts)
-        case ast.UnaryOp(op=ast.Not(), operand=part):
-            return group("not", part)
-        case ast.UnaryOp(op=ast.USub(), operand=part):
-            return group("negative", part)
-        case ast.BinOp(left=left, op=operator, right=right) if type(operator) in _SUMS:
-            return group(_SUMS[type(operator)], left, right)
+            return "and" if isinstance(operator, ast.And) else "or", parts
+        case ast.UnaryOp(op=ast.Not() | ast.USub() as sign, operand=part):
+            return "not" if isinstance(sign, ast.Not) else "negative", [part]
+        case ast.BinOp(left=left, op=sum_, right=right) if type(sum_) in _SUMS:
+            return _SUMS[type(sum_)], [left, right]
         case ast.Compare(left=left, ops=[one], comparators=[right]) if type(one) in _COMPARE:
-            return group(_COMPARE[type(one)], left, right)
+            return _COMPARE[type(one)], [left, right]
         case ast.Compare():
             raise FlowValueError(f"{text!r}: one comparison at a time; join them with 'and'")
         case ast.Call(func=ast.Name(id=name), args=parts, keywords=[]):
-            return _call(name, group(name, *parts), text)
+            return _function(name, parts, text)
     raise FlowValueError(
         f"{text!r}: {ast.unparse(node)[:40]!r} is not allowed: expected variables, texts, numbers, "
         "and or not == != < <= > >= in + - * / ( ) [ ]"
     )
 
 
-def _call(name: str, group: Group, text: str) -> Group:
+def _function(name: str, parts: list[ast.expr], text: str) -> tuple[str, list[ast.expr]]:
     if name not in FUNCTIONS:
         known = ", ".join(FUNCTIONS)
         raise FlowValueError(f"{text!r}: there is no function {name!r}; known: {known}")
-    if len(group.parts) != 1:
+    if len(parts) != 1:
         raise FlowValueError(f"{text!r}: {name}() takes one value")
-    return group
+    return name, parts
 
 
 def _path(node: ast.expr, text: str) -> Path:
@@ -214,7 +220,11 @@ def _kind(value: Any) -> str:
         return "true or false"
     if isinstance(value, int | float):
         return "a number"
-    return {str: "a text", list: "a list", dict: "an object"}.get(type(value), "null")
+    if isinstance(value, str):
+        return "a text"
+    if isinstance(value, list):
+        return "a list"
+    return "null" if value is None else "an object"
 
 
 def _compared(operator: str, left: Any, right: Any) -> bool:
@@ -229,12 +239,11 @@ def _compared(operator: str, left: Any, right: Any) -> bool:
             )
         return bool(left == right) is (operator == "==")
     if kinds not in (("a number", "a number"), ("a text", "a text")):
-        raise FlowValueError(f"{operator} compares two numbers or two texts, not {' and '.join(kinds)}")
-    smaller = left < right
-    return {
-        "<": smaller, "<=": smaller or left == right, ">": not (smaller or left == right),
-        ">=": not smaller,
-    }[operator]  # fmt: skip
+        said = " and ".join(kinds)
+        raise FlowValueError(f"{operator} compares two numbers or two texts, not {said}")
+    if operator in ("<", ">="):
+        return bool(left < right) is (operator == "<")
+    return bool(left > right) is (operator == ">")
 
 
 def _inside(left: Any, right: Any) -> bool:

@@ -45,7 +45,7 @@ class Saying:
     repeat: int = 1
     interruptible: str = "off"
     language: tuple[str, ...] = ()
-    guard: KeyGuard | None | Literal["call"] = "call"
+    guard: KeyGuard | Literal["call"] | None = "call"
     instead: Prompt = ()
     secret: bool = False
 
@@ -71,8 +71,8 @@ class KeyRules:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """``exits``: by outcome: ``next``, ``on_timeout``, …, ``choice 1`` (keys), ``branch 0`` (words),
-    ``case 0`` (conditions), ``status 404`` (HTTP)."""
+    """``exits``: by outcome: ``next``, ``on_timeout``, …, ``choice 1`` (keys), ``branch 0``
+    (words), ``case 0`` (conditions), ``status 404`` (HTTP)."""
 
     name: str
     line: int

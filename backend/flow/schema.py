@@ -35,15 +35,21 @@ def text() -> str:
 
 
 @cache
+def _schema() -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(text())
+    return found
+
+
+@cache
 def _validator() -> Draft202012Validator:
-    return Draft202012Validator(json.loads(text()))
+    return Draft202012Validator(_schema())
 
 
 @cache
 def node_fields() -> Mapping[str, frozenset[str]]:
     """The fields of each type of node."""
     found = {}
-    for name, part in _validator().schema["$defs"].items():
+    for name, part in _schema()["$defs"].items():
         if name.startswith("node_"):
             found[name.removeprefix("node_")] = frozenset(part["properties"])
     return found
@@ -138,7 +144,7 @@ def _takes_text(schema: Mapping[str, Any]) -> bool:
 
 def _resolved(schema: Mapping[str, Any]) -> Mapping[str, Any]:
     name = schema.get("$ref", "").removeprefix("#/$defs/")
-    found: Mapping[str, Any] = _validator().schema["$defs"][name] if name else schema
+    found: Mapping[str, Any] = _schema()["$defs"][name] if name else schema
     return found
 
 

@@ -236,7 +236,9 @@ class Run:
                 raise
             except BaseException as error:
                 body = {"ok": False, "reason": kind_of(error)}
-                steps.add("flow_end", {**body, "error": f"{type(error).__name__}: {error}"[:MAX_ERROR]})
+                steps.add(
+                    "flow_end", {**body, "error": f"{type(error).__name__}: {error}"[:MAX_ERROR]}
+                )
                 raise
             steps.at_node(None)
             steps.add("flow_end", {"ok": True, "reason": "completed"})

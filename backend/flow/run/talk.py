@@ -32,11 +32,11 @@ T = TypeVar("T")
 def play(run: Run, node: PlayNode) -> str:
     saying = node.saying
     played = run.call.speak(
-        _parts(run, saying.prompt, saying),
+        _parts(run, saying.prompt),
         repeat=saying.repeat,
         interruptible=saying.interruptible,  # type: ignore[arg-type]  # the schema's choice
         language=_spoken_language(saying),
-        on_error=_parts(run, saying.instead, saying) or None,
+        on_error=_parts(run, saying.instead) or None,
         guard=saying.guard,
     )
     interrupted = played.end is PlayEnd.INTERRUPTED and "on_interrupted" in node.exits
@@ -45,7 +45,8 @@ def play(run: Run, node: PlayNode) -> str:
 
 def input_(run: Run, node: InputNode) -> str:
     """Asked until the keys fit, or the attempts are used up."""
-    saying, lead, outcome = node.saying, (), "on_timeout"
+    saying, outcome = node.saying, "on_timeout"
+    lead: Prompt = ()
     for _ in range(node.retries + 1):
         prompt = _asked(run, saying, lead)
         read = _with_instead(run, saying, prompt, lambda said: _read(run, node, said))
@@ -77,7 +78,8 @@ def _read(run: Run, node: InputNode, prompt: list[Part]) -> DigitsRead:
 
 def hear(run: Run, node: HearNode) -> str:
     """Asked until what is said fits, or the attempts are used up."""
-    saying, lead, outcome = node.saying, (), "on_timeout"
+    saying, outcome = node.saying, "on_timeout"
+    lead: Prompt = ()
     for _ in range(node.retries + 1):
         prompt = _asked(run, saying, lead)
         heard = _with_instead(run, saying, prompt, lambda said: _listen(run, node, said))
@@ -147,7 +149,7 @@ def _or(run: Run, node: InputNode | HearNode, outcome: str, other: str) -> str:
 
 def _asked(run: Run, saying: Saying, lead: Prompt) -> list[Part]:
     """What is said in a turn; ``lead``: before it, once."""
-    return [*_parts(run, lead, saying), *_parts(run, saying.prompt, saying) * saying.repeat]
+    return [*_parts(run, lead), *_parts(run, saying.prompt) * saying.repeat]
 
 
 def _with_instead(
@@ -159,10 +161,10 @@ def _with_instead(
     except SynthesisUnavailable:
         if not saying.instead:
             raise
-        return take(_parts(run, saying.instead, saying))
+        return take(_parts(run, saying.instead))
 
 
-def _parts(run: Run, prompt: Prompt, saying: Saying) -> list[Part]:
+def _parts(run: Run, prompt: Prompt) -> list[Part]:
     """As the call takes them; a text that is empty once filled is left out."""
     found: list[Part] = []
     for part in prompt:

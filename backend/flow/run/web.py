@@ -108,7 +108,9 @@ def _read(node: HttpNode, answer: HttpAnswer, *, strict: bool) -> dict[str, Any]
         told = json.loads(answer.body)
     except (ValueError, RecursionError):
         if strict:
-            raise HttpFailed(f"{_name(node)}: the answer is no JSON", status=answer.status) from None
+            raise HttpFailed(
+                f"{_name(node)}: the answer is no JSON", status=answer.status
+            ) from None
         told = None
     saved = {}
     for name, place in node.save.items():
