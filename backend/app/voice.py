@@ -17,7 +17,6 @@ from backend.app.home import (
     Home,
     Records,
     ami_account,
-    open_outgoing,
     open_shelf,
     read_backchannel,
     watch_routes,
@@ -33,6 +32,7 @@ from backend.call.shelf import Names, Shelf
 from backend.config import Settings
 from backend.dialing.policy import Rules
 from backend.errors import ConfigError
+from backend.outgoing import Outgoing
 from backend.speech.cache import PromptCache
 from backend.speech.prompts import SoundBook
 from backend.storage.deadline import keep_deadlines
@@ -235,7 +235,7 @@ def _shared(spec: VoiceSpec, shelf: Shelf, routes: RouteBook, rooms: ExitStack) 
         settings.scenario_config,
         rules,
         CallTasks(engine, turns),
-        open_outgoing(settings),
+        Outgoing.of(settings),
     )
 
 
