@@ -196,14 +196,15 @@ class Run:
 
     def save(self, values: Mapping[str, Any]) -> None:
         """Set variables. Raises FlowValueError when they become too many."""
-        self.variables |= values
-        own = {name: value for name, value in self.variables.items() if name != "config"}
+        own = {**self.variables, **values}
+        own.pop("config")
         try:
             size = len(json.dumps(own, ensure_ascii=False))
         except (TypeError, ValueError, RecursionError):
             raise FlowValueError(f"{', '.join(values)}: the value is not JSON") from None
         if size > MAX_BYTES:
             raise FlowValueError(f"the flow's variables take more than {MAX_BYTES} bytes")
+        self.variables |= values
 
     def value(self, name: str) -> Any:
         found = look_up((name,), self.variables)
