@@ -151,7 +151,7 @@ class Folder:
     def _refuse_circles(self, loading: Loading) -> None:
         """Of flows that enter each other without end the newcomers are refused."""
         while problems := flow_circles(self._all_flows(loading)):
-            said = {problem.source: f"line {problem.line}: {problem}" for problem in problems}
+            said = {problem.source: _in_one_line(FlowError([problem])) for problem in problems}
             fresh = [name for name in loading.fresh if loading.sources[name].path.name in said]
             if not fresh:
                 return
