@@ -234,3 +234,8 @@ nodes:
 """
     )
     assert told.endswith("node a: a loop without an exit: a → b → a")
+
+
+def test_a_prompt_is_not_endless() -> None:
+    told = problems(HELLO.replace("prompt: Hello", "repeat: 60, prompt: [a, b]"))
+    assert told == ["x.flow.yaml:5: node hello: 120 parts with its repetitions: at most 100"]

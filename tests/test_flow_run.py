@@ -68,6 +68,8 @@ def test_a_text_that_is_empty_is_not_spoken() -> None:
     nodes = '  a: {type: play, prompt: ["{x}", Hello.], next: end}\n'
     call = run(nodes.replace("{x}", "{file}"), file=" ")
     assert call.spoken == ["Hello."]
+    call = run(nodes.replace('"{x}", Hello.', '"{file}"'), file=" ")
+    assert (call.spoken, call.ended and call.ended.error) == ([], None)
 
 
 def test_a_key_interrupts() -> None:
@@ -138,6 +140,13 @@ def test_choices() -> None:
     assert result(nodes, press("1")) == {"x": "1", "z": "one"}
     assert result(nodes, press("22")) == {"x": "22", "z": "two"}
     assert result(nodes, press("3")) == {"x": "3", "z": "invalid"}
+
+
+def test_choices_and_others() -> None:
+    nodes = "  a: {type: input, max: 2, choices: {1: one}, save: x, next: two}"
+    assert result(nodes, press("1#")) == {"x": "1", "z": "one"}
+    assert result(nodes, press("37")) == {"x": "37", "z": "two"}
+    assert result(nodes, press("#")) == {"x": "", "z": "invalid"}
 
 
 def test_a_prompt_that_no_key_ends() -> None:
@@ -273,6 +282,13 @@ def test_an_error_exit_that_fails_itself_is_the_end() -> None:
     assert ended.outcome.reason is Reason.SYNTHESIS_UNAVAILABLE
     nodes_passed = [step.node for step in call.steps if step.kind == "node"]
     assert nodes_passed == ["zero", "a", "sorry"]
+
+
+def test_a_functions_fault_in_an_inner_flow_is_an_exit_of_the_outer_ones() -> None:
+    inner = INNER.replace("type: set, compute: {m: n + m}", "type: call, scenario: failing")
+    scenarios = others(inner=flow_scenario(load_flow(inner, source="inner")))
+    nodes = "  a: {type: flow, flow: inner, next: end, on_error: one}"
+    assert result(nodes, scenarios=scenarios)["z"] == "one"
 
 
 # Hangup

@@ -24,7 +24,7 @@ from backend.errors import (
     StorageUnavailable,
     SynthesisUnavailable,
 )
-from backend.flow.model import END, CallNode, Flow, Node
+from backend.flow.model import END, CallNode, Flow, FlowNode, Node
 from backend.flow.run.actions import ACTIONS
 from backend.flow.run.ahead import Ahead
 from backend.flow.text import MISSING, fill_data, look_up
@@ -111,6 +111,7 @@ class Run:
     def run(self) -> Any:
         """To its end. Raises Hangup when the caller has hung up, or a flow that was entered from
         elsewhere has; FlowValueError and whatever a node raises that has no exit for it."""
+        log.info("call %s: flow %s %s begins", self.call.id, self.flow.name, self._version)
         with self._told():
             if self._scenarios is not None:
                 self.call.entering.know(self._scenarios())
@@ -133,6 +134,7 @@ class Run:
             self._count(node)
             self.call.step_log.at_node(name)
             self.call.step_log.add("node", {"type": node.type})
+            log.debug("%s: %s", self._where(node), node.type)
             if self.gone is None:
                 self._ahead.prepare(self.call, node, self.variables)
             name = self._step(node)
@@ -156,9 +158,9 @@ class Run:
         except DialogError as error:
             return self._failed(node, error)
         except Exception as error:
-            if not isinstance(node, CallNode):
+            if not isinstance(node, CallNode | FlowNode):
                 raise
-            log.exception("%s: its function raised", self._where(node))
+            log.exception("%s: a function raised", self._where(node))
             return self._failed(node, error)
         target = self.flow.target(node, outcome)
         if target is None:
