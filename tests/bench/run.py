@@ -22,6 +22,7 @@ sys.path[0:1] = [str(ROOT), str(ROOT / "asterisk" / "lab")]
 from stack import Stack  # noqa: E402
 
 from tests.bench import (  # noqa: E402
+    flows,
     fork_cost,
     frames,
     latency,
@@ -57,6 +58,7 @@ class Plan:
         self.events_s = 3.0 if quick else 10.0
         self.polls_s = 0.4 if quick else 2.0
         self.turns = 4 if quick else 40
+        self.flows = 4 if quick else 40
         self.cost_rounds = 1 if quick else fork_cost.ROUNDS
         self.cost_s = 2.0 if quick else fork_cost.WINDOW_S
 
@@ -140,6 +142,13 @@ class Run:
         tables, failures = turns.tables(
             folder, self._stack.lab.asterisk, each=self._plan.turns, at_once=TURNS_AT_ONCE
         )
+        self.tables += tables
+        self.failures += failures
+
+    def flows(self) -> None:
+        """Without calls."""
+        self.say("flows")
+        tables, failures = flows.tables(self._plan.flows)
         self.tables += tables
         self.failures += failures
         self.say("done")
@@ -251,6 +260,7 @@ def main() -> int:
         run.fork_cost(Path(folder))
     with tempfile.TemporaryDirectory(prefix="dialog-turns-") as folder:
         run.turns(Path(folder))
+    run.flows()
     text = report(run, version, options.quick)
     print(text)
     if options.write:
