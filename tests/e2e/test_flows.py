@@ -12,6 +12,7 @@ import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -236,11 +237,13 @@ def ready(n: int) -> Line:
 
 
 def delivered(n: int) -> Plan:
+    """By keys; by words, and with a key in the welcome, which is blocked: none of the four."""
     by_key = n == 0
+    early = [] if by_key else [LabStep("over", 0.3, "press", "9")]
     menu = [press("1")] if by_key else [say("delivery")]
     said = [] if by_key else [Line("caller", "delivery")]
     return Plan(
-        [press(str(1000 + n)), *menu, say("yes please")],
+        [*early, press(str(1000 + n)), *menu, say("yes please")],
         [
             *(WELCOME, ASK, MENU, *said, ready(n), Line("caller", "yes please")),
             *(robot("Thank you, it will come today."), BYE),
@@ -386,16 +389,15 @@ def belongs(asked: tuple[str, str, Any, str | None], n: int, task: Mapping[str, 
     return not path.startswith("/clients/") and str(what.get("client")) == str(1000 + n)
 
 
-def steps(stack: Stack, task_id: str) -> list[tuple[str, str, str, dict[str, Any]]]:
-    """(kind, flow, node, body) of the nodes and ends of its flows that are stored by now."""
+def steps(stack: Stack, task_id: str, *kinds: str) -> list[tuple[str, str, str, dict[str, Any]]]:
+    """(kind, flow, node, body) of the steps of these kinds that are stored by now."""
     query = (
-        "SELECT kind, flow, node, body FROM steps WHERE task_id = %s"
-        " AND kind IN ('node', 'flow_end') ORDER BY n"
+        "SELECT kind, flow, node, body FROM steps WHERE task_id = %s AND kind = ANY(%s) ORDER BY n"
     )
     connection = psycopg2.connect(stack.dsn)
     try:
         with connection.cursor() as cursor:
-            cursor.execute(query, (task_id,))
+            cursor.execute(query, (task_id, list(kinds)))
             return cursor.fetchall()
     finally:
         connection.close()
@@ -403,16 +405,34 @@ def steps(stack: Stack, task_id: str) -> list[tuple[str, str, str, dict[str, Any
 
 def passed(stack: Stack, task_id: str) -> list[tuple[str, str]]:
     """(flow, node)."""
-    return [(flow, node) for kind, flow, node, _ in steps(stack, task_id) if kind == "node"]
+    return [(flow, node) for _, flow, node, _ in steps(stack, task_id, "node")]
 
 
 def good_end(stack: Stack, task_id: str) -> bool | None:
     """Whether all flows of the call have ended well; None: the outer one has not."""
-    ends = [(flow, body) for kind, flow, _, body in steps(stack, task_id) if kind == "flow_end"]
+    ends = [(flow, body) for _, flow, _, body in steps(stack, task_id, "flow_end")]
     if not ends or ends[-1][0] != "order":
         return None
     assert all(body["ok"] for _, body in ends), ends
     return True
+
+
+def test_keys_are_blocked_by_the_nodes_rules_and_secret_ones_are_dots(
+    stack: Stack, calls: dict[int, str]
+) -> None:
+    for n in (0, 1):
+        stack.ended(calls[n], ENDS_S)
+        stack.wait_for("its steps", partial(good_end, stack, calls[n]))
+        early = [("order", "welcome", "9", "blocked")] if n == 1 else []
+        contract = [("identify", "ask", "•", "taken")] * 4
+        menu = [("order", "menu", "1", "taken")] if n == 0 else []
+        assert keys(stack, calls[n]) == [*early, *contract, *menu]
+
+
+def keys(stack: Stack, task_id: str) -> list[tuple[str, str, str, str]]:
+    """(flow, node, key, verdict) of each."""
+    found = steps(stack, task_id, "key")
+    return [(flow, node, body["key"], body["verdict"]) for _, flow, node, body in found]
 
 
 def test_no_secret_and_no_contract_is_in_the_log(stack: Stack, calls: dict[int, str]) -> None:
