@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,8 @@ from backend.flow import expression, schema
 from backend.flow.load import load_flow
 from backend.flow.model import BUILT_IN
 from backend.flow.run import engine
-from backend.testing import FakeCall, press
+from backend.model import Reason
+from backend.testing import FakeCall, flow_of, press, say
 from tests.test_docs_scenarios import blocks
 
 ROOT = Path(__file__).parents[1]
@@ -144,3 +146,36 @@ def test_links_of_the_editor(folder: Path) -> None:
     """A file with the line for editors is a flow, too."""
     text = (folder / "order.flow.yaml").read_text()
     load_flow(f"# yaml-language-server: $schema=schema.json\n{text}", source="x")
+
+
+CLIENT = {"id": 7, "name": "Anna", "manager": "15077"}
+READY = {"orders": [{"number": "A5", "state": "ready", "sum": 300}]}
+
+
+@pytest.mark.parametrize("at_s", [n / 2 for n in range(44)])
+def test_a_hangup_at_any_moment_is_clean(at_s: float) -> None:
+    """1C is told of it once, whatever was under way; every flow has its end."""
+    call = FakeCall(
+        press("1234"),
+        say("delivery"),
+        say("yes"),
+        http={
+            "GET http://1c.example.com/clients/1234": CLIENT,
+            "GET http://1c.example.com/orders": READY,
+            "POST http://1c.example.com/": {"id": 77},
+        },
+    )
+    call.world.after(at_s, lambda: call._hang_up("caller", 16, ""))
+    ended = call.run(flow_of(GOOD / "order.flow.yaml"))
+    lost = [request for request in call.requests if request.url.endswith("/lost")]
+    if call.hung_up_by == "robot":
+        assert at_s > 18
+        assert (ended.outcome.reason, lost) == (Reason.COMPLETED, [])
+    else:
+        assert ended.outcome.reason is Reason.CALLER_HANGUP
+        begun = any(step.kind == "node" for step in call.steps)
+        assert len(lost) == begun
+    begins = [step.flow for step in call.steps if step.kind == "flow"]
+    ends = [step for step in call.steps if step.kind == "flow_end"]
+    assert Counter(begins) == Counter(step.flow for step in ends)
+    assert all(step.body["ok"] for step in ends)

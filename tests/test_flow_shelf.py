@@ -209,3 +209,22 @@ def test_flow_of_takes_what_is_beside(tmp_path: Path) -> None:
     desk.write("outer.flow.yaml", ENTERS.replace("OTHER", "iner"), "outer", "{x}")
     with pytest.raises(ScenarioError, match=r"there is no flow 'iner'; did you mean 'inner'\?"):
         flow_of(tmp_path / "outer.flow.yaml")
+
+
+def test_what_is_entered_and_not_there_is_told_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    desk = Desk(tmp_path)
+    desk.write("outer.flow.yaml", ENTERS.replace("OTHER", "inner"), "outer", "{x}")
+    shelf = Shelf([], [tmp_path])
+    for _ in range(3):
+        shelf.look()
+    told = "outer.flow.yaml:8: node a: there is no flow 'inner'; calls that come there take"
+    assert caplog.text.count(told) == 1
+    call = FakeCall(scenarios=shelf.current())
+    assert "there is no flow 'inner'" in str(call.run(shelf.current()["outer"]).error)
+    desk.write("inner.flow.yaml", FLOW, "inner", 7)
+    for _ in range(3):
+        shelf.look()
+    assert FakeCall(scenarios=shelf.current()).run(shelf.current()["outer"]).result == 7
+    assert caplog.text.count(told) == 1

@@ -183,6 +183,7 @@ class Run:
         target = next((one for one in found if one is not None), None)
         said = f"{type(error).__name__}: {error}"[:MAX_ERROR]
         if target is None or target == node.name:
+            log.error("%s: %s; the flow ends: there is no on_error for it", self._where(node), said)
             raise error
         log.warning("%s: %s; on to %s", self._where(node), said, target)
         self.variables["error"] = {"node": node.name, "kind": kind_of(error), "text": said}
