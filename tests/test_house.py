@@ -25,14 +25,15 @@ LIBRARY_IO = {"flask", "grpc", "gunicorn", "panoramisk", "psycopg2", "sqlalchemy
 
 # A room's name → the rooms it may import from (besides itself). "pure" has no I/O at all.
 FOUNDATION = {"errors", "model"}
-PURE = {"protocol", "media", "keying", "flow"} | {
+PURE = {"protocol", "media", "tables", "keying", "flow"} | {
     f"dialing.{room}" for room in ("policy", "progress", "outcomes", "routing")
 }
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
+    "tables": {"errors"},
     "model": {"errors"},
     "protocol": FOUNDATION,
-    "media": FOUNDATION | {"ports"},
+    "media": FOUNDATION | {"ports", "tables"},
     "keying": FOUNDATION,
     "flow": FOUNDATION | {"keying"},
     "flow.run": FOUNDATION | PURE | {"ports", "call"},  # the interpreter is no pure one

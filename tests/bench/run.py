@@ -25,6 +25,7 @@ from tests.bench import (  # noqa: E402
     flows,
     fork_cost,
     frames,
+    guard,
     latency,
     load,
     meters,
@@ -59,6 +60,7 @@ class Plan:
         self.polls_s = 0.4 if quick else 2.0
         self.turns = 4 if quick else 40
         self.flows = 4 if quick else 40
+        self.guard_places = 5 if quick else guard.PLACES
         self.cost_rounds = 1 if quick else fork_cost.ROUNDS
         self.cost_s = 2.0 if quick else fork_cost.WINDOW_S
 
@@ -141,6 +143,15 @@ class Run:
         self.say(f"{self._plan.turns} sounds of a kind over a prompt; bridges")
         tables, failures = turns.tables(
             folder, self._stack.lab.asterisk, each=self._plan.turns, at_once=TURNS_AT_ONCE
+        )
+        self.tables += tables
+        self.failures += failures
+
+    def guard(self, folder: Path) -> None:
+        """In a lab of its own."""
+        self.say(f"guards at {self._plan.guard_places} places a call")
+        tables, failures = guard.tables(
+            folder, self._stack.lab.asterisk, places=self._plan.guard_places
         )
         self.tables += tables
         self.failures += failures
@@ -260,6 +271,9 @@ def main() -> int:
         run.fork_cost(Path(folder))
     with tempfile.TemporaryDirectory(prefix="dialog-turns-") as folder:
         run.turns(Path(folder))
+    with tempfile.TemporaryDirectory(prefix="dialog-guard-") as folder:
+        Path(folder).chmod(0o755)
+        run.guard(Path(folder))
     run.flows()
     text = report(run, version, options.quick)
     print(text)
