@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from backend.call.call import Call
+from backend.call.prompt import Prompt, Sound, Text
 from backend.call.scenario import ScenarioFunction
 from backend.errors import BadRequest, CommandRefused, Hangup, ScenarioError
 from backend.flow.load import load_flow
@@ -564,7 +565,7 @@ def test_run_flow_takes_json_alone() -> None:
 
 def test_what_may_come_next_is_prepared() -> None:
     """The silence of a first synthesis is not the caller's."""
-    prepared: list[str] = []
+    prepared: list[Prompt] = []
 
     class Watched(FakeCall):
         def prepare(self, prompt: Any, *, language: str | None = None) -> None:
@@ -573,13 +574,13 @@ def test_what_may_come_next_is_prepared() -> None:
     nodes = """
   a: {type: play, prompt: "A {caller}", next: b}
   b: {type: play, prompt: "B {x}", next: c}
-  c: {type: play, prompt: "C {called}", next: end}
+  c: {type: play, prompt: ["C {called}", {sound: beep}, {text: Да, language: ru-RU}], next: end}
   d: {type: play, prompt: Never., next: end}"""
     call = Watched(caller="1", called="2")
     call.run(flow(nodes.replace("next: c}", "next: c, on_error: d}")))
-    assert prepared[:2] == ["A 1", "C 2"]
+    assert prepared[:4] == ["A 1", "C 2", Sound("beep"), Text("Да", "ru-RU")]
     assert "Never." in prepared
-    assert not any("B" in text for text in prepared), "it has no value yet"
+    assert not any("B" in str(part) for part in prepared), "it has no value yet"
 
 
 def test_constant_texts_are_prepared_little_by_little() -> None:
