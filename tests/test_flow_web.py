@@ -156,11 +156,23 @@ class Door:
         return HttpAnswer(200, self.body)
 
 
-@pytest.mark.parametrize("body", [b"", b"<html>", b"[" * 100_000, b"\xff\xfe", b'{"a":'])
+@pytest.mark.parametrize(
+    "body", [b"", b"<html>", b"[" * 100_000, b"\xff\xfe", b'{"a":', b"NaN", b"[-Infinity]"]
+)
 def test_what_is_no_json(body: bytes) -> None:
     call = ask("url: http://1c/\nsave: x", Door(body))
     assert call.result["way"] == "error"
     assert call.result["text"].endswith("the answer is no JSON")
+
+
+@pytest.mark.parametrize("body", [b"[1e999]", b'"\\u0000"', b'"\\ud800"'])
+def test_what_postgresql_could_not_keep(body: bytes) -> None:
+    call = ask("url: http://1c/\nsave: x", Door(body))
+    assert (call.result["way"], call.result["kind"], call.result["x"]) == ("error", "value", None)
+
+
+def test_a_text_about_a_nul_is_none() -> None:
+    assert ask("url: http://1c/\nsave: x", Door(rb'"\\u0000"')).result["x"] == r"\u0000"
 
 
 def test_answers_of_a_tried_call_are_checked() -> None:

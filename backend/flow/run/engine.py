@@ -202,9 +202,12 @@ class Run:
         own = {**self.variables, **values}
         own.pop("config")
         try:
-            size = len(json.dumps(own, ensure_ascii=False))
+            text = json.dumps(own, ensure_ascii=False, allow_nan=False)
+            size = len(text.encode())
         except (TypeError, ValueError, RecursionError):
             raise FlowValueError(f"{', '.join(values)}: the value is not JSON") from None
+        if "\\u0000" in text.replace("\\\\", ""):
+            raise FlowValueError(f"{', '.join(values)}: a text with a NUL")  # PostgreSQL has none
         if size > MAX_BYTES:
             raise FlowValueError(f"the flow's variables take more than {MAX_BYTES} bytes")
         self.variables |= values
@@ -251,7 +254,7 @@ class Run:
 def _copied(name: str, value: Any) -> Any:
     """A flow's variables are its own: what it does to them reaches nobody else's."""
     try:
-        return json.loads(json.dumps(value))
+        return json.loads(json.dumps(value, allow_nan=False))
     except (TypeError, ValueError, RecursionError):
         raise BadRequest(name, "expected what JSON can say") from None
 
