@@ -103,6 +103,15 @@ def test_ways(answer: object, more: str, way: str) -> None:
         assert call.result["kind"] == "http"
 
 
+def test_the_flows_on_timeout_is_for_callers() -> None:
+    text = FLOW.replace("NODE", "url: http://1c/").replace("start: a", "start: zero")
+    text = text.replace("variables:", "exits: {on_timeout: late}\nvariables:", 1)
+    text += "  zero: {type: branch, cases: [{when: caller == called, next: all}], next: a}\n"
+    call = FakeCall(http={"http://1c/": "timeout"})
+    call.run(flow_scenario(load_flow(text, source="x")))
+    assert call.result["way"] == "error"
+
+
 def test_attempts() -> None:
     call = ask("url: http://1c/\nretries: 2\nsave: x", {"http://1c/": ["away", 503, {"a": 1}]})
     assert len(call.requests) == 3

@@ -177,10 +177,9 @@ class Run:
 
     def _failed(self, node: Node, error: Exception) -> str:
         """An error is an exit. One that leads to the very node is none."""
-        late = isinstance(error, HttpFailed) and error.timeout
-        outcomes = ("on_timeout", "on_error") if late else ("on_error",)
-        found = (self.flow.target(node, outcome) for outcome in outcomes)
-        target = next((one for one in found if one is not None), None)
+        target = self.flow.target(node, "on_error")
+        if isinstance(error, HttpFailed) and error.timeout and "on_timeout" in node.exits:
+            target = node.exits["on_timeout"].target  # the flow's own is for silent callers
         said = f"{type(error).__name__}: {error}"[:MAX_ERROR]
         if target is None or target == node.name:
             log.error("%s: %s; the flow ends: there is no on_error for it", self._where(node), said)
@@ -193,7 +192,8 @@ class Run:
         return f"call {self.call.id}: flow {self.flow.name} {self._version}: node {node.name}"
 
     def _result(self) -> Any:
-        return fill_data(self.flow.result, self.variables)
+        """What has no value is null: the talk came to its end all the same."""
+        return fill_data(self.flow.result, self.variables, lenient=True)
 
     # For the nodes
 
