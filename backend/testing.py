@@ -12,6 +12,7 @@ the speech services and the time below it are simulated: an hour of waiting cost
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from typing import Any, Literal
 from uuid import uuid4
@@ -22,19 +23,23 @@ from backend.call.call import Call, CallConfig, CallInfo
 from backend.call.ending import COMPLETED, checked, outcome_of
 from backend.call.legs import Leg
 from backend.call.memory_store import MemoryStore
+from backend.call.scenario import ScenarioFunction
 from backend.call.shared import Shared
+from backend.call.steps import StepLog
 from backend.dialing.policy import Rules
 from backend.errors import BadRequest
-from backend.model import Task, TaskRequest
-from backend.ports import KeyValues
+from backend.model import CallStep, Task, TaskRequest
+from backend.ports import HttpDoor, HttpRequest, KeyValues
 from backend.trying.channel import Troubles
 from backend.trying.ended import Ended
+from backend.trying.flows import flow_of
 from backend.trying.others import Dialled, SimulatedOthers, dialled, joined
 from backend.trying.person import PATIENCE_S, TalkLine
 from backend.trying.room import Room, Seat
 from backend.trying.script import Do, Step, cough, do, hangup, press, say, silence
 from backend.trying.side import COMMAND_S, MAX_CALL_S, RECOGNITION_S, Setting, open_side
 from backend.trying.tasks import TaskList
+from backend.trying.web import SimulatedHttp
 from backend.trying.world import World
 
 __all__ = [
@@ -49,6 +54,7 @@ __all__ = [
     "cough",
     "dialled",
     "do",
+    "flow_of",
     "hangup",
     "participant",
     "press",
@@ -88,6 +94,8 @@ class FakeCall(Call):
     dials            what becomes of a number: ``dialled(…)``, or a status such as "busy"; "*": of
                      all others, which else are answered by somebody who is silent
     conferences      who is in a conference, by its id: a list of ``participant(…)``, or a ``Room``
+    scenarios        what ``call.run_flow`` and flows may enter, by name: functions, ``flow_of(…)``
+    http             what other systems answer to a flow: see ``trying.web.SimulatedHttp``
 
     Afterwards:
 
@@ -101,6 +109,8 @@ class FakeCall(Call):
     originated       what ``originate`` handed in: TaskRequest
     variables        the channel's
     left             steps that the caller did not come to
+    steps            CallStep: what the keys' guard and flows did, in order
+    requests         what flows asked other systems: HttpRequest
     now_s            the time since the call began
     hung_up_by       "caller", "robot", or None; ``cause``: Q.850
     ended, result    of ``run``
@@ -127,11 +137,14 @@ class FakeCall(Call):
         rules: Rules | None = None,
         dials: Mapping[str, Dialled | str] | None = None,
         conferences: Mapping[str, Sequence[Seat] | Room] | None = None,
+        scenarios: Mapping[str, ScenarioFunction] | None = None,
+        http: Mapping[str, Any] | HttpDoor | None = None,
     ) -> None:
         self.world = World()
         self.troubles = troubles or Troubles()
         self.logged: list[tuple[str, dict[str, object]]] = []
         self.recordings: list[str] = []
+        self.steps: list[CallStep] = []
         self.hung_up_by: Literal["caller", "robot"] | None = None
         self.cause: int | None = None
         self.ended: Ended | None = None
@@ -147,22 +160,15 @@ class FakeCall(Call):
             own_backchannel() if backchannel is None else BackchannelBook(backchannel),
             patience_s,
         )
-        self._side = open_side(
-            setting,
-            "caller",
-            (*joined(script), *_said(says)),
-            on_caller_hangup=lambda cause, why: self._hang_up("caller", cause, why),
-            on_robot_hangup=lambda cause: self._hang_up("robot", cause, ""),
-            variables=variables,
-            results=results,
-        )
-        self._side.channel.answered = direction == "outbound"
-        self._desk = TaskList()
-        rules = rules or Rules(caller_ids=("*",))
+        self._http: HttpDoor
+        if http is None or isinstance(http, Mapping):
+            self._http = SimulatedHttp(http)
+        else:
+            self._http = http
         info = CallInfo(
             id=uuid4(),
             task_id=uuid4() if direction == "outbound" else None,
-            channel=self._side.channel.name,
+            channel="Simulated/caller",
             uniqueid="simulated",
             direction=direction,
             caller=caller,
@@ -171,6 +177,20 @@ class FakeCall(Call):
             file=file,
             language=language,
         )
+        steps = StepLog(info.id, info.task_id, self.steps.append, lambda: self.world.now_ms)
+        self._side = open_side(
+            setting,
+            "caller",
+            (*joined(script), *_said(says)),
+            on_caller_hangup=lambda cause, why: self._hang_up("caller", cause, why),
+            on_robot_hangup=lambda cause: self._hang_up("robot", cause, ""),
+            variables=variables,
+            results=results,
+            steps=steps,
+        )
+        self._side.channel.answered = direction == "outbound"
+        self._desk = TaskList()
+        rules = rules or Rules(caller_ids=("*",))
         super().__init__(
             info,
             CallConfig(COMMAND_S, RECOGNITION_S, MAX_CALL_S, "/recordings"),
@@ -182,12 +202,15 @@ class FakeCall(Call):
                 dict(config or {}),
                 rules,
                 self._desk,
+                self._http,
             ),
+            step_log=steps,
         )
         self._far_side = SimulatedOthers(
             setting, self._side, info, rules, _dials(dials), _rooms(conferences)
         )
         self.join_others(self._far_side)
+        self.entering.know(scenarios or {})
         self.world.after(MAX_CALL_S, lambda: self._hang_up("caller", 16, "DIALOG_MAX_S is over"))
         self._side.person.begins()
 
@@ -197,10 +220,14 @@ class FakeCall(Call):
     def talk(self) -> list[TalkLine]:
         """Who said and did what, by its beginning."""
         missed = {(said.start_ms, said.text) for said in self._side.ear.missed}
+        stopped = [
+            step for step in self.steps if step.body.get("verdict") in ("blocked", "conflict")
+        ]
         lines = [
             _missed(line) if line.what == "says" and (line.start_ms, line.text) in missed else line
             for line in self._talk
         ]
+        lines = [_blocked(line, stopped) if line.what == "presses" else line for line in lines]
         return sorted(lines, key=lambda line: line.start_ms)
 
     @property
@@ -230,6 +257,11 @@ class FakeCall(Call):
     def originated(self) -> list[TaskRequest]:
         """What was handed in by ``originate``."""
         return [task.request for task in self._desk.tasks]
+
+    @property
+    def requests(self) -> list[HttpRequest]:
+        """What flows asked other systems; with an HttpDoor of your own: what it tells."""
+        return list(getattr(self._http, "requests", []))
 
     @property
     def tasks(self) -> list[Task]:
@@ -319,6 +351,12 @@ def _dials(dials: Mapping[str, Dialled | str] | None) -> dict[str, Dialled]:
 def _rooms(rooms: Mapping[str, Sequence[Seat] | Room] | None) -> dict[str, Room]:
     found = (rooms or {}).items()
     return {name: one if isinstance(one, Room) else Room(tuple(one)) for name, one in found}
+
+
+def _blocked(line: TalkLine, stopped: Sequence[CallStep]) -> TalkLine:
+    """Which of the keys were kept from a prompt."""
+    keys = [step.body["key"] for step in stopped if line.start_ms <= step.at_ms <= line.end_ms]
+    return replace(line, note=f"blocked: {''.join(keys)}") if keys else line
 
 
 def _missed(line: TalkLine) -> TalkLine:
