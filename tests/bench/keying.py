@@ -264,7 +264,7 @@ def tables(
     for name, one in found.items():
         failures += [f"keying: {it}" for it in one.failures]
         agree = one.blocked + one.taken == one.pressed_over + one.pressed_open + one.unclear
-        if one.broken or not agree:
+        if one.broken or one.late_ms or not agree:
             failures.append(f"keying: {name}: broken, or keys that do not agree: {one}"[:300])
     return [prompt_table(found), time_table(found, speed)], failures
 
