@@ -28,6 +28,7 @@ FOUNDATION = {"errors", "model"}
 PURE = {"protocol", "media"} | {
     f"dialing.{room}" for room in ("policy", "progress", "outcomes", "routing")
 }
+PURE |= {"flow.rollout"}
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "model": {"errors"},
@@ -37,6 +38,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "dialing.progress": FOUNDATION | {"dialing.outcomes"},
     "dialing.policy": FOUNDATION,
     "dialing.routing": FOUNDATION,
+    "flow": FOUNDATION | PURE | {"ports"},
+    "flow.rollout": FOUNDATION,
+    "flow.fallback": FOUNDATION | {"flow.rollout"},
     "ports": FOUNDATION,
     "dialing": FOUNDATION | PURE | {"ports"},
     "call": FOUNDATION | PURE | {"ports"},
