@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import backend.flow.rollout as rules
 from backend.errors import BadRequest
-from backend.flow.rollout import Figures, Limits, Order, Rollout, choose, judge
+from backend.flow.rollout import Figures, Limits, Order, Rollout, State, choose, judge
 
 NEW = Rollout(
     "menu", "share", stable="old", candidate="new", share=5.0, test_numbers=("79160000001",)
@@ -65,9 +65,11 @@ def test_the_place_of_a_caller_is_the_same_for_ever() -> None:
 
 @pytest.mark.parametrize("number", ["79160000001", "+79160000001", " 79160000001 "])
 def test_a_test_number_gets_the_candidate(number: str) -> None:
-    for state in ("test", "share"):
+    given: tuple[State, ...] = ("test", "share")
+    for state in given:
         assert choose(replace(NEW, state=state, share=0.0001), number) == ("new", "test")
-    for state in ("put", "stable", "all"):
+    others: tuple[State, ...] = ("put", "stable", "all")
+    for state in others:
         assert choose(replace(NEW, state=state), number) == ("old", "stable")
 
 
@@ -297,11 +299,9 @@ def test_the_reason_tells_the_figures() -> None:
     assert lost.reason == "10 of 100 keys were lost: 10 %, the limit is 0.5 %"
 
 
-@pytest.mark.parametrize(
-    ("count", "limit"), list(product([1, 7, 40, 300], [0.001, 0.05, 0.5, 1.0]))
-)
+@pytest.mark.parametrize("count", [1, 7, 40, 300])
+@pytest.mark.parametrize("limit", [0.001, 0.05, 0.5, 1.0])
 def test_the_tail_is_the_binomials(count: int, limit: float) -> None:
-
     for bad in range(count + 1):
         tail = sum(
             comb(count, k) * limit**k * (1 - limit) ** (count - k) for k in range(bad, count + 1)
