@@ -15,7 +15,6 @@ from sqlalchemy import (
     and_,
     delete,
     func,
-    literal_column,
     select,
     text,
     tuple_,
@@ -298,17 +297,6 @@ def hurt_calls(
 def entry_of(row: RowMapping) -> Entry:
     values = {name: row[name] for name in ("id", "flow", "at", "by", "action", "version", "reason")}
     return Entry(**values, hurt=row["hurt"], calls=tuple(row["calls"] or ()))
-
-
-def pinned_elsewhere(node: str) -> Any:
-    """The flows whose tasks others dial: a subquery. ``node``: this machine."""
-    here = rollouts.c.nodes.contains([node])
-    return select(rollouts.c.flow).where(rollouts.c.nodes != literal_column("'[]'::jsonb"), ~here)
-
-
-def pinned_here(node: str) -> Any:
-    """The flows that only this machine and those named with it dial: a subquery."""
-    return select(rollouts.c.flow).where(rollouts.c.nodes.contains([node]))
 
 
 def _begin(connection: Connection, flow: str, by: str) -> None:
