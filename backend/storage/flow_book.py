@@ -45,7 +45,7 @@ class FlowView(Generic[T]):
         """None: the flow is not published, or nothing of it for this caller.
 
         A version that this program cannot load is passed over: for a candidate the stable one
-        steps in, for the stable one the last stable one that could be loaded here.
+        steps in, for that the last stable one that was loaded here, or the previous one.
         """
         rollout = self.rollouts.get(flow)
         if rollout is None:
@@ -54,8 +54,9 @@ class FlowView(Generic[T]):
         found = self._loaded(flow, version, cohort)
         if found is None and cohort != "stable":
             found = self._loaded(flow, rollout.stable, "stable")
-        if found is None and rollout.stable is not None:
-            found = self._loaded(flow, self.last_good.get(flow), "stable")
+        for former in (self.last_good.get(flow), rollout.previous):
+            if found is None and rollout.stable is not None:
+                found = self._loaded(flow, former, "stable")
         return found
 
     def _loaded(self, flow: str, version: str | None, cohort: Cohort) -> Chosen[T] | None:
