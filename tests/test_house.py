@@ -25,7 +25,7 @@ LIBRARY_IO = {"flask", "grpc", "gunicorn", "panoramisk", "psycopg2", "sqlalchemy
 
 # A room's name → the rooms it may import from (besides itself). "pure" has no I/O at all.
 FOUNDATION = {"errors", "model"}
-PURE = {"protocol", "media"} | {
+PURE = {"protocol", "media", "keying", "flow"} | {
     f"dialing.{room}" for room in ("policy", "progress", "outcomes", "routing")
 }
 PURE |= {"flow.rollout"}
@@ -34,6 +34,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "model": {"errors"},
     "protocol": FOUNDATION,
     "media": FOUNDATION | {"ports"},
+    "keying": FOUNDATION,
+    "flow": FOUNDATION | {"keying"},
+    "flow.run": FOUNDATION | PURE | {"ports", "call"},  # the interpreter is no pure one
     "dialing.outcomes": FOUNDATION,
     "dialing.progress": FOUNDATION | {"dialing.outcomes"},
     "dialing.policy": FOUNDATION,
@@ -44,8 +47,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "ports": FOUNDATION,
     "dialing": FOUNDATION | PURE | {"ports"},
     "call": FOUNDATION | PURE | {"ports"},
+    "call.shelf": FOUNDATION | PURE | {"call", "flow.run"},
     "scenarios": {""},
-    "trying": FOUNDATION | PURE | {"ports", "call", "config", "testing"},
+    "trying": FOUNDATION | PURE | {"ports", "call", "call.shelf", "config", "flow.run", "testing"},
     "testing": FOUNDATION | PURE | {"ports", "call", "trying"},
     "": {"call", "errors"},  # backend/__init__.py: the scenario author's vocabulary
     "config": {"errors"},

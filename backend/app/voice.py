@@ -218,6 +218,7 @@ def _services(
         stopping=stop.is_set,
         shared=_shared(spec, shelf, routes, rooms),
         legs=legs,
+        steps=records.keep_step,
     )
 
 

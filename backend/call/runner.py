@@ -31,6 +31,7 @@ from backend.model import (
     CallRecording,
     CallSaid,
     CallStarted,
+    CallStep,
     Outcome,
     Reason,
     TaskState,
@@ -94,6 +95,7 @@ class Services:
     stopping: Callable[[], bool]  # the worker ends
     legs: LegServices
     shared: Shared = field(default_factory=Shared)
+    steps: Callable[[CallStep], None] = lambda _: None  # must not block, nor raise
 
 
 def run_call(agi: AgiSession, requested: str, services: Services) -> None:
@@ -162,7 +164,12 @@ class _Session:
         self._stream_key = info.channel if self._theirs else f"call-{info.id}"
         self._numbers = count()
         self._line = open_line(
-            self._agi, info, services, on_said=self._said, on_recorded=self._recorded
+            self._agi,
+            info,
+            services,
+            on_said=self._said,
+            on_recorded=self._recorded,
+            keep_step=services.steps,
         )
         self._ear, self._stream = self._line.ear, self._line.stream
         self._call = self._line.call
@@ -202,6 +209,7 @@ class _Session:
 
     def _scenario(self) -> ScenarioFunction:
         known = self._services.scenarios()
+        self._call.entering.know(known)  # the call keeps these, whatever is loaded later
         function = known.get(self._info.scenario)
         if function is None:
             names = ", ".join(sorted(known))
