@@ -28,7 +28,6 @@ FOUNDATION = {"errors", "model"}
 PURE = {"protocol", "media", "keying", "flow"} | {
     f"dialing.{room}" for room in ("policy", "progress", "outcomes", "routing")
 }
-PURE |= {"flow.rollout"}
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "model": {"errors"},
@@ -37,13 +36,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "keying": FOUNDATION,
     "flow": FOUNDATION | {"keying"},
     "flow.run": FOUNDATION | PURE | {"ports", "call"},  # the interpreter is no pure one
+    "flow.fallback": FOUNDATION | {"flow"},  # a thread
     "dialing.outcomes": FOUNDATION,
     "dialing.progress": FOUNDATION | {"dialing.outcomes"},
     "dialing.policy": FOUNDATION,
     "dialing.routing": FOUNDATION,
-    "flow": FOUNDATION | PURE | {"ports"},
-    "flow.rollout": FOUNDATION,
-    "flow.fallback": FOUNDATION | {"flow.rollout"},
     "ports": FOUNDATION,
     "dialing": FOUNDATION | PURE | {"ports"},
     "call": FOUNDATION | PURE | {"ports"},

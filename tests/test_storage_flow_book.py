@@ -14,13 +14,14 @@ from psycopg2 import extensions
 from sqlalchemy import Engine, text
 
 from backend.errors import FlowError, FlowProblem
+from backend.flow.published import FlowVersion
 from backend.flow.rollout import Order
 from backend.storage.changes import FLOWS_CHANNEL
 from backend.storage.deadline import keep_deadlines
 from backend.storage.embedded import EmbeddedPostgres
 from backend.storage.engine import make_engine
 from backend.storage.flow_book import REFRESH_S, FlowBook
-from backend.storage.flows import Flows, FlowVersion
+from backend.storage.flows import Flows
 from backend.storage.migrate import migrate
 from backend.storage.waiting import Waiter
 from backend.storage.watching import BookWatch

@@ -16,6 +16,7 @@ from sqlalchemy import Engine, event, text, update
 
 from backend.errors import BadRequest, StorageUnavailable
 from backend.flow.fallback import FallBack
+from backend.flow.published import FlowVersion, StoredRollout
 from backend.flow.rollout import FellBack, Figures, Limits, Order
 from backend.model import CallStep, TaskRequest
 from backend.storage import flows as module
@@ -23,7 +24,7 @@ from backend.storage.apply import RecordStore
 from backend.storage.changes import ROLLOUT_LOCK
 from backend.storage.engine import make_engine
 from backend.storage.flow_review import FlowReview
-from backend.storage.flows import Flows, FlowVersion, StoredRollout
+from backend.storage.flows import Flows
 from backend.storage.tables import flow_versions, rollouts
 from backend.storage.tasks import Tasks
 

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from backend.errors import BadRequest, ScenarioError, StorageUnavailable
+from backend.flow.published import FlowVersion
 from backend.flow.rollout import Cohort, Rollout, choose
-from backend.storage.flows import Flows, FlowVersion, rollout_of, values_of
+from backend.storage.flows import Flows, rollout_of, values_of
 
 log = logging.getLogger(__name__)
 

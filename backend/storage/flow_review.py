@@ -9,11 +9,11 @@ from sqlalchemy import Connection, Engine, func, or_, select, text, update
 
 import backend.flow.rollout as rules
 from backend.errors import BadRequest
+from backend.flow.published import StoredRollout
 from backend.flow.rollout import FALL_BACK, WATCH_ALL_S, FellBack
 from backend.storage.changes import ROLLOUT_LOCK
 from backend.storage.engine import reaching
 from backend.storage.flows import (
-    StoredRollout,
     current_figures,
     figures_of,
     hurt_calls,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -24,6 +24,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 import backend.flow.rollout as rules
 from backend.errors import BadRequest
+from backend.flow.published import Entry, FlowReport, FlowVersion, StoredRollout
 from backend.flow.rollout import Figures, Limits, Order, Rollout
 from backend.storage.changes import FLOWS_CHANNEL
 from backend.storage.engine import reaching
@@ -42,66 +43,15 @@ SHOWN_ENTRIES = 100  # of a flow's history
 _NOTIFY = text("SELECT pg_notify(:channel, '')").bindparams(channel=FLOWS_CHANNEL)
 _NOW = func.clock_timestamp()
 _FIGURES = ("calls", "calls_failed", "keys_taken", "keys_lost")
-# Written as in the index ix_steps_hurt, else PostgreSQL would not see that it serves.
+# The first part as in the index ix_steps_hurt, else PostgreSQL would not see that it serves; then
+# what is no failure and no loss for the figures either.
 _HURT = text(
     "(kind = 'flow_end' AND (body ->> 'ok') = 'false'"
     " OR kind = 'key' AND (body ->> 'verdict') = 'lost')"
+    " AND NOT (kind = 'flow_end' AND coalesce(body ->> 'reason', '')"
+    " IN ('hangup', 'caller_hangup', 'backend_lost'))"
+    " AND NOT (kind = 'key' AND state IN ('playing', 'processing'))"
 )
-
-
-@dataclass(frozen=True, slots=True)
-class FlowVersion:
-    """A flow's text as it was handed in. ``format``: yaml, json. ``used_at``: when it last left
-    what calls get; None: it never did, or is in use."""
-
-    flow: str
-    version: str
-    text: str = field(repr=False)
-    format: str
-    note: str = ""
-    created_at: datetime | None = None
-    created_by: str = ""
-    used_at: datetime | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class StoredRollout:
-    """A roll-out as it stands. ``figures``: of the watched version, since ``step_at``."""
-
-    rollout: Rollout
-    step_at: datetime
-    changed_at: datetime
-    changed_by: str
-    baseline: Figures
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A line of the history. ``hurt``: how many calls failed or lost keys with that version since
-    the step began; ``calls``: the last of them. None: not counted for this action."""
-
-    id: int
-    flow: str
-    at: datetime
-    by: str
-    action: str
-    version: str | None
-    reason: str
-    hurt: int | None = None
-    calls: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class FlowReport:
-    """All about one flow. ``versions`` without their texts' content, the newest first;
-    ``totals``: figures by version, since it exists; ``current``: of the watched one, since the
-    step began."""
-
-    stored: StoredRollout
-    versions: tuple[FlowVersion, ...]
-    totals: Mapping[str, Figures]
-    current: Figures
-    history: tuple[Entry, ...]
 
 
 class Flows:
@@ -157,6 +107,17 @@ class Flows:
         query = select(flow_versions).where(key.in_(wanted))
         with reaching("read flows"), self._engine.connect() as connection:
             return [FlowVersion(**row) for row in connection.execute(query).mappings()]
+
+    def summaries(self) -> list[tuple[StoredRollout, Figures]]:
+        """All by name, each with the figures of the watched version since the step began. Those
+        that cannot be read are left out."""
+        figures = self._all_figures()
+        good, _ = self.rollouts()
+        return [(one, current_figures(one, figures.get(one.rollout.flow, {}))) for one in good]
+
+    def _all_figures(self) -> dict[str, dict[str, Figures]]:
+        with reaching("read figures"), self._engine.connect() as connection:
+            return figures_by_flow(connection)
 
     def report(self, flow: str) -> FlowReport | None:
         """None: there is no such flow."""
@@ -260,13 +221,24 @@ def tell(
 
 def figures_of(connection: Connection, flow: str) -> dict[str, Figures]:
     """A flow's figures by version, as they stand."""
-    query = select(flow_figures.c.version, flow_figures.c.name, flow_figures.c.value).where(
-        flow_figures.c.flow == flow, flow_figures.c.name.in_(_FIGURES)
-    )
-    found: dict[str, dict[str, int]] = {}
-    for version, name, value in connection.execute(query).all():
-        found.setdefault(version, {})[name] = int(value)
-    return {version: Figures(**figures) for version, figures in found.items()}
+    return figures_by_flow(connection, flow).get(flow, {})
+
+
+def figures_by_flow(
+    connection: Connection, flow: str | None = None
+) -> dict[str, dict[str, Figures]]:
+    """Figures by flow and version; None: of all flows."""
+    row = flow_figures.c
+    query = select(row.flow, row.version, row.name, row.value).where(row.name.in_(_FIGURES))
+    if flow is not None:
+        query = query.where(row.flow == flow)
+    found: dict[tuple[str, str], dict[str, int]] = {}
+    for name, version, figure, value in connection.execute(query).all():
+        found.setdefault((name, version), {})[figure] = int(value)
+    by_flow: dict[str, dict[str, Figures]] = {}
+    for (name, version), figures in found.items():
+        by_flow.setdefault(name, {})[version] = Figures(**figures)
+    return by_flow
 
 
 def current_figures(stored: StoredRollout, totals: Mapping[str, Figures]) -> Figures:
