@@ -117,7 +117,7 @@ def test_what_is_refused_changes_nothing(flows: Flows) -> None:
     before = flows.rollouts()
     for order in (
         Order("share", percent=5),
-        Order("share", percent=5, limits=Limits(min_calls=9)),
+        Order("share", percent=5, limits={"min_calls": 9}),
         Order("back", version="v7"),
     ):
         with pytest.raises(BadRequest):
@@ -141,9 +141,10 @@ def test_the_same_put_twice_is_one(flows: Flows) -> None:
 
 def test_limits_stay_until_others_are_given(flows: Flows) -> None:
     put(flows, "v1")
-    limits = Limits(min_calls=10, error_percent=2, loss_percent=0.5)
-    change(flows, Order("share", percent=5, limits=limits))
-    assert change(flows, Order("share", percent=50)).rollout.limits == limits
+    change(flows, Order("share", percent=5, limits={"min_calls": 10, "loss_percent": 0.5}))
+    change(flows, Order("share", percent=10, limits={"error_percent": 2}))
+    limits = change(flows, Order("share", percent=50)).rollout.limits
+    assert limits == Limits(min_calls=10, error_percent=2, loss_percent=0.5)
     ((stored,), bad) = flows.rollouts()
     assert (stored.rollout.limits, bad) == (limits, [])
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
 from backend.errors import BadRequest
 
@@ -236,13 +236,13 @@ def unpin(rollout: Rollout) -> Rollout:
 @dataclass(frozen=True, slots=True)
 class Order:
     """A step that somebody wants. ``version``: which one he means, if he says so: another may have
-    been handed in meanwhile. ``limits``: the new ones."""
+    been handed in meanwhile. ``limits``: those that change, by their names."""
 
     action: Action
     numbers: tuple[str, ...] = ()
     percent: float | None = None
     nodes: tuple[str, ...] = ()
-    limits: Limits | None = None
+    limits: Mapping[str, Any] = field(default_factory=dict)
     version: str | None = None
     reason: str = ""
 
@@ -260,8 +260,8 @@ def carry_out(rollout: Rollout, order: Order) -> Rollout:
     if order.version is not None and order.version != about:
         now = f"version {about} is under way" if about else "no version is under way"
         raise BadRequest("version", f"{_shown(order.version)}: {now}")
-    if order.limits is not None:
-        rollout = replace(rollout, limits=order.limits)
+    if order.limits:
+        rollout = replace(rollout, limits=replace(rollout.limits, **order.limits))
     match order.action:
         case "test":
             return test(rollout, order.numbers)
