@@ -46,13 +46,16 @@ MAY_IMPORT: dict[str, set[str]] = {
     "call": FOUNDATION | PURE | {"ports"},
     "call.shelf": FOUNDATION | PURE | {"call", "flow.run"},
     "scenarios": {""},
-    "trying": FOUNDATION | PURE | {"ports", "call", "call.shelf", "config", "flow.run", "testing"},
-    "testing": FOUNDATION | PURE | {"ports", "call", "trying"},
+    "trying": FOUNDATION
+    | PURE
+    | {"ports", "call", "call.shelf", "config", "flow.run", "outgoing", "testing"},
+    "testing": FOUNDATION | PURE | {"ports", "call", "flow.run", "trying"},
     "": {"call", "errors"},  # backend/__init__.py: the scenario author's vocabulary
     "config": {"errors"},
     "supervisor": {"errors"},
     "agi_server": FOUNDATION | PURE | {"ports"},
     "ami": FOUNDATION | PURE | {"ports"},
+    "outgoing": FOUNDATION | {"ports"},
     "ws_frames": FOUNDATION | PURE | {"ports"},
     "storage": FOUNDATION | PURE | {"ports"},
     "speech": FOUNDATION | PURE | {"ports"},

@@ -17,6 +17,7 @@ from backend.app.home import (
     Home,
     Records,
     ami_account,
+    open_outgoing,
     open_shelf,
     read_backchannel,
     watch_routes,
@@ -230,7 +231,11 @@ def _shared(spec: VoiceSpec, shelf: Shelf, routes: RouteBook, rooms: ExitStack) 
     settings = spec.home.settings
     rules = Rules.of(settings, Names(shelf), lambda n: routes.scenario_for(n, "outbound"))
     return Shared(
-        KeyValues(engine, turns), settings.scenario_config, rules, CallTasks(engine, turns)
+        KeyValues(engine, turns),
+        settings.scenario_config,
+        rules,
+        CallTasks(engine, turns),
+        open_outgoing(settings),
     )
 
 

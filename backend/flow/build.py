@@ -175,12 +175,11 @@ class Builder:
             language=(language,) if isinstance(language, str) else tuple(language),
             guard=self._guard(fields, rules),
             instead=self._prompt(fields, "instead"),
-            secret=rules.get("secret", False),
         )
 
     def _guard(self, fields: Fields, rules: Fields) -> KeyGuard | Literal["call"] | None:
         if "block_input" not in rules:
-            for name in ("policy", "open_before_end", "max_block"):
+            for name in ("policy", "open_before_end", "max_block", "secret"):
                 if name in fields:
                     self._wrong((name,), f"{name} means nothing without block_input: true")
             return "call"

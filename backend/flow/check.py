@@ -11,6 +11,7 @@ from backend.flow.model import (
     BUILT_IN,
     END,
     BranchNode,
+    CallNode,
     Exit,
     Flow,
     FlowNode,
@@ -190,3 +191,22 @@ def flow_circles(flows: Mapping[str, Flow]) -> list[FlowProblem]:
 def entering(flow: Flow) -> list[FlowNode]:
     """Its nodes that enter other flows."""
     return [node for node in flow.nodes.values() if isinstance(node, FlowNode)]
+
+
+def unknown(flow: Flow, flows: Collection[str], functions: Collection[str]) -> list[FlowProblem]:
+    """The flows and scenario functions that it enters, and nobody has."""
+    found = []
+    for node in flow.nodes.values():
+        if isinstance(node, FlowNode):
+            kind, name, here, there = "flow", node.flow, flows, functions
+        elif isinstance(node, CallNode):
+            kind, name, here, there = "scenario function", node.scenario, functions, flows
+        else:
+            continue
+        if name in here:
+            continue
+        other = "flow" if kind != "flow" else "call"
+        hint = f": it is for a node of type {other}" if name in there else near(name, here)
+        said = f"there is no {kind} {name!r}{hint}"
+        found.append(FlowProblem(flow.source, node.line, node.name, said))
+    return found

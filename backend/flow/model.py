@@ -39,7 +39,7 @@ Prompt = tuple[SpokenPart | SoundPart, ...]
 @dataclass(frozen=True, slots=True)
 class Saying:
     """A prompt and how it is played. ``guard``: None: keys are not blocked; "call": as the call
-    has it. ``instead``: when synthesis fails. ``secret``: what is typed here is told to nobody."""
+    has it. ``instead``: when synthesis fails."""
 
     prompt: Prompt = ()
     repeat: int = 1
@@ -47,7 +47,6 @@ class Saying:
     language: tuple[str, ...] = ()
     guard: KeyGuard | Literal["call"] | None = "call"
     instead: Prompt = ()
-    secret: bool = False
 
 
 @dataclass(frozen=True, slots=True)

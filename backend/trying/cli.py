@@ -14,12 +14,14 @@ from typing import Any
 from backend import config
 from backend.errors import BadRequest
 from backend.model import Reason, TaskState
+from backend.outgoing import Outgoing
 from backend.testing import FakeCall, Seat, TalkLine, participant
 from backend.trying.ended import Ended
 from backend.trying.lab import LabCall
 from backend.trying.load import load
 from backend.trying.others import parse_dialled
 from backend.trying.script import parse, parse_step, text_of
+from backend.trying.web import SimulatedHttp
 
 # Exit codes; 2 is wrong usage.
 DONE, ERROR, HUNG_UP, NO_SPEECH = 0, 1, 3, 4
@@ -136,6 +138,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         default=[],
         help='somebody in a conference: "meeting/Anna=say hello; hangup"',
     )
+    others.add_argument(
+        "--http",
+        metavar="REQUEST=ANSWER",
+        action="append",
+        default=[],
+        help="what another system answers to a flow: 'GET http://1c/orders={\"sum\": 5}', or a "
+        "status, timeout, away; else those of flow_http_hosts are really asked",
+    )
     parser.add_argument(
         "--lab",
         nargs="?",
@@ -189,6 +199,30 @@ def _fake_call(options: argparse.Namespace, name: str) -> FakeCall:
         config={**settings.get("scenario_config", {}), **_config(options.config_value)},
         dials={n: parse_dialled(what) for n, what in _pairs("--dial", options.dial).items()},
         conferences=_conferences(options.participant),
+        http=SimulatedHttp(_answers(options.http), _real_http(options.config)),
+    )
+
+
+def _answers(pairs: Sequence[str]) -> dict[str, Any]:
+    """An address may have '=' in it: what can be read as JSON behind one is the answer."""
+    found = {}
+    for pair in pairs:
+        at = max(pair.find("={"), pair.find("=["), pair.rfind("=") if "={" not in pair else -1)
+        if at < 1:
+            raise BadRequest("--http", f"{pair[:80]!r}: expected REQUEST=ANSWER")
+        found[pair[:at]] = _config([f"answer{pair[at:]}"])["answer"]
+    return found
+
+
+def _real_http(file: str | None) -> Outgoing | None:
+    if file is None:
+        return None
+    settings = config.load(file)
+    secrets = settings.flow_http_secrets.items()
+    return Outgoing(
+        settings.flow_http_hosts,
+        {name: value.get_secret_value() for name, value in secrets},
+        settings.flow_http_ca_file,
     )
 
 
@@ -205,6 +239,8 @@ def _lab_call(options: argparse.Namespace, path: Path, name: str) -> LabCall:
     for option in ("language", "caller", "called"):
         if getattr(options, option) is not None:
             raise BadRequest(f"--{option}", "is the lab's own, and cannot be chosen with --lab")
+    if options.http:
+        raise BadRequest("--http", "goes not with --lab: there systems are really asked")
     return LabCall(
         path,
         name,
