@@ -49,46 +49,21 @@ def add_flows(app: Flask, flows: FlowDesk, rules: Rules, admins: Collection[str]
     """Add /flows. ``rules.scenarios``: what flows may call; ``admins``: who may change flows, none
     named: all."""
     app.register_error_handler(FlowError, lambda error: json_answer(flow_refused(error), 400))
+    _add_looks(app, flows)
+    _add_changes(app, flows, rules, admins)
 
-    def report_of(name: str) -> Response:
-        report = flows.report(name)
-        if report is None:
-            return _no_flow(name)
-        return json_answer(flow_answer(report))
 
+def _add_looks(app: Flask, flows: FlowDesk) -> None:
     @app.get("/flows")
     def list_flows() -> Response:
         query(known=())
         found = [rollout_answer(stored, figures) for stored, figures in flows.summaries()]
         return json_answer(RolloutAnswers(flows=found).model_dump(mode="json"))
 
-    @app.put("/flows")
-    def put_flow() -> Response:
-        query(known=())
-        refuse_others(admins, "flows")
-        request.max_content_length = MAX_FLOW_BODY_BYTES
-        given = json_body(PUT_FIELDS)
-        flow, new = checked(given, rules)
-        flows.put(new, priority=flow.priority, by=g.client)
-        return report_of(flow.name)
-
     @app.get("/flows/<name>")
     def one_flow(name: str) -> Response:
         query(known=())
-        return report_of(_name(name))
-
-    @app.post("/flows/<name>")
-    def order_flow(name: str) -> Response:
-        query(known=())
-        refuse_others(admins, "flows")
-        given = json_body(ORDER_FIELDS)
-        done: object
-        if given.get("action") == "prune":
-            _only(given, "action")
-            done = flows.prune(_name(name), by=g.client)
-        else:
-            done = flows.change(_name(name), _order(given), by=g.client)
-        return _no_flow(name) if done is None else report_of(name)
+        return _report(flows, _name(name))
 
     @app.get("/flows/<name>/versions/<version>")
     def flow_text(name: str, version: str) -> Response:
@@ -99,6 +74,41 @@ def add_flows(app: Flask, flows: FlowDesk, rules: Rules, admins: Collection[str]
         if not found:
             return json_answer(problem("not_found", "there is no such version", "version"), 404)
         return json_answer(text_answer(found[0]))
+
+
+def _add_changes(app: Flask, flows: FlowDesk, rules: Rules, admins: Collection[str]) -> None:
+    @app.put("/flows")
+    def put_flow() -> Response:
+        query(known=())
+        refuse_others(admins, "flows")
+        request.max_content_length = MAX_FLOW_BODY_BYTES
+        flow, new = checked(json_body(PUT_FIELDS), rules)
+        flows.put(new, priority=flow.priority, by=g.client)
+        return _report(flows, flow.name)
+
+    @app.post("/flows/<name>")
+    def order_flow(name: str) -> Response:
+        query(known=())
+        refuse_others(admins, "flows")
+        _carry_out(flows, _name(name), json_body(ORDER_FIELDS))
+        return _report(flows, name)
+
+
+def _carry_out(flows: FlowDesk, name: str, given: Mapping[str, object]) -> None:
+    """A flow that is not there is told by the report that follows."""
+    if given.get("action") == "prune":
+        _only(given, "action")
+        flows.prune(name, by=g.client)
+    else:
+        flows.change(name, _order(given), by=g.client)
+
+
+def _report(flows: FlowDesk, name: str) -> Response:
+    report = flows.report(name)
+    if report is not None:
+        return json_answer(flow_answer(report))
+    why = f"no flow of the name {name[:64]} was published"
+    return json_answer(problem("not_found", why, "name"), 404)
 
 
 def checked(given: Mapping[str, object], rules: Rules) -> tuple[Flow, FlowVersion]:
@@ -189,8 +199,3 @@ def _texts(given: Mapping[str, object], name: str) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
         raise BadRequest(name, "must be a list of texts")
     return tuple(value)
-
-
-def _no_flow(name: str) -> Response:
-    why = f"no flow of the name {name[:64]} was published"
-    return json_answer(problem("not_found", why, "name"), 404)

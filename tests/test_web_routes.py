@@ -66,6 +66,11 @@ RULES = Rules(
 DOOR = Door(RULES, {"1c": TOKEN, "robot": "another"}, node="here")
 
 
+def whole(door: Door, engine: Engine) -> Flask:
+    """The application over this database."""
+    return create_app(door, Tasks(engine), Overview(engine), Routes(engine), Flows(engine))
+
+
 @pytest.fixture
 def tasks(engine: Engine) -> Tasks:
     return Tasks(engine)
@@ -73,7 +78,7 @@ def tasks(engine: Engine) -> Tasks:
 
 @pytest.fixture
 def app(engine: Engine, tasks: Tasks) -> Flask:
-    return create_app(DOOR, tasks, Overview(engine), Routes(engine), Flows(engine))
+    return whole(DOOR, engine)
 
 
 @pytest.fixture
@@ -408,7 +413,7 @@ def test_a_token_in_the_query_only_where_switched_on(
     address = f"/originate?phone=123456&token={TOKEN}"
     assert client.get(address).status_code == 401
     door = Door(RULES, {"1c": TOKEN}, token_in_query=True)
-    old = create_app(door, tasks, Overview(engine), Routes(engine), Flows(engine)).test_client()
+    old = whole(door, engine).test_client()
     assert old.get(address).status_code == 200
     assert old.get(f"{address}&token={TOKEN}").status_code == 401
     assert old.get(address.replace(TOKEN, "x")).status_code == 401
@@ -426,7 +431,7 @@ def test_the_access_log_holds_no_secret_and_no_number(
     engine: Engine, tasks: Tasks, caplog: pytest.LogCaptureFixture
 ) -> None:
     door = Door(RULES, {"1c": TOKEN}, token_in_query=True)
-    client = create_app(door, tasks, Overview(engine), Routes(engine), Flows(engine)).test_client()
+    client = whole(door, engine).test_client()
     with caplog.at_level(logging.DEBUG):
         client.get(f"/originate?phone=79161234567&token={TOKEN}")
         client.get("/a%0Ab")
@@ -716,7 +721,7 @@ def test_deleting_asks_for_a_pattern(client: FlaskClient) -> None:
 
 def test_only_admins_change_routes_where_there_are_some(tasks: Tasks, engine: Engine) -> None:
     door = Door(RULES, {"1c": TOKEN, "admin": "another"}, admins=("admin",))
-    client = create_app(door, tasks, Overview(engine), Routes(engine), Flows(engine)).test_client()
+    client = whole(door, engine).test_client()
     fields = {"pattern": "1", "scenario": "article"}
     refused = put_route(client, **fields)
     assert (refused.status_code, body(refused)["error"]["code"]) == (403, "forbidden")
@@ -738,7 +743,7 @@ def test_a_task_without_a_scenario_gets_that_of_its_numbers_route(
 ) -> None:
     known = {"123": "survey", "456": "gone"}
     door = Door(replace(RULES, route=known.get), {"1c": TOKEN})
-    client = create_app(door, tasks, Overview(engine), Routes(engine), Flows(engine)).test_client()
+    client = whole(door, engine).test_client()
 
     def scenario(address: str) -> str:
         task = tasks.get(UUID(body(get(client, address))["id"]))

@@ -18,11 +18,13 @@ from backend.config import Settings
 from backend.dialing.dialer import Dialer
 from backend.dialing.sweeper import Sweeper
 from backend.errors import AsteriskError, StorageUnavailable
+from backend.flow.fallback import FallBack
 from backend.model import Outcome, Task
 from backend.protocol.ami import Message
 from backend.storage.backlog import Backlog
 from backend.storage.drain import drain_leftovers
 from backend.storage.engine import make_engine
+from backend.storage.flow_review import FlowReview
 from backend.storage.store import KeyValues
 from backend.storage.tasks import OpenTask, Tasks
 from backend.storage.upkeep import Events, Instance, Instances
@@ -35,8 +37,17 @@ log = logging.getLogger(__name__)
 class NodeTasks:
     """This machine's tasks, as the dialer and the sweeper need them."""
 
-    def __init__(self, tasks: Tasks, waiter: Waiter, backlog: Backlog, me: Instance) -> None:
+    def __init__(
+        self,
+        tasks: Tasks,
+        waiter: Waiter,
+        backlog: Backlog,
+        me: Instance,
+        *,
+        pinned_only: bool = False,
+    ) -> None:
         self._tasks = tasks
+        self._pinned_only = pinned_only
         self._backlog = backlog
         self._me = me
         self.wait = waiter.wait
@@ -46,7 +57,8 @@ class NodeTasks:
         return self._tasks.in_progress(self._me.node)
 
     def claim(self, limit: int) -> list[Task]:
-        return self._tasks.claim(self._me.node, self._me.id, limit)
+        me = self._me
+        return self._tasks.claim(me.node, me.id, limit, pinned_only=self._pinned_only)
 
     def settle(self, task_id: UUID, outcome: Outcome, *, error: str | None = None) -> bool:
         return self._tasks.settle(task_id, outcome, error=error)
@@ -88,7 +100,13 @@ def run_control(stop: threading.Event, ready: Ready, home: Home) -> None:
         ami = AmiConnection(ami_account(settings, events="on"), listeners=[events, wake])
         waiter = Waiter(engine)
         rooms.callback(waiter.close)
-        tasks = NodeTasks(Tasks(engine), waiter, Backlog(journal_root(settings)), me)
+        tasks = NodeTasks(
+            Tasks(engine),
+            waiter,
+            Backlog(journal_root(settings)),
+            me,
+            pinned_only=settings.dial_pinned_only,
+        )
         sweeper = Sweeper(tasks, ami, asterisk_started_at=lambda: events.asterisk_started_at)
         wake.sweeper = sweeper
         dialer = Dialer(
@@ -101,10 +119,12 @@ def run_control(stop: threading.Event, ready: Ready, home: Home) -> None:
         upkeep = threading.Thread(
             target=_keep_up, args=(stop, records, engine, settings), name="upkeep"
         )
+        fall_back = FallBack(FlowReview(engine))
         for start, end in (
             (ami.start, ami.stop),
             (sweeper.start, sweeper.stop),
             (dialer.start, dialer.stop),
+            (fall_back.start, fall_back.stop),
             (upkeep.start, lambda: upkeep.join(10)),
         ):
             start()
@@ -122,6 +142,7 @@ def run_control(stop: threading.Event, ready: Ready, home: Home) -> None:
                 "originates": dialer.sent_total,
                 "originates_refused": dialer.refused_total,
                 "swept": sweeper.settled_total,
+                "flows_taken_back": fall_back.taken_back_total,
                 **records.figures(),
             }
 
