@@ -114,6 +114,8 @@ def _report(flows: FlowDesk, name: str) -> Response:
 def checked(given: Mapping[str, object], rules: Rules) -> tuple[Flow, FlowVersion]:
     """A flow that may be published. Raises BadRequest; FlowError with all that is wrong."""
     content, note = _text(given, "text"), _text(given, "note", "")
+    if "\0" in content or any("\ud800" <= character <= "\udfff" for character in content):
+        raise BadRequest("text", "holds what no text has: NUL, or half a character")
     form = _text(given, "format", "yaml")
     if form not in ("yaml", "json"):
         raise BadRequest("format", f"{form[:40]!a}: expected 'yaml' or 'json'")

@@ -70,15 +70,14 @@ def modules() -> list[Path]:
 
 def room_of(dotted: str) -> str:
     """``dialing.policy`` where a file has rules of its own, ``ami`` for every ``ami_…`` file,
-    ``web`` for the ``web…`` and ``http_…`` files, ``ws_frames`` for ``ws_…``, else the first
-    part."""
+    ``web`` for the ``web…`` and ``http_…`` files, ``ws_frames`` for ``ws_…``, ``cli`` for
+    ``cli…``, else the first part."""
     parts = dotted.split(".")
     two = ".".join(parts[:2])
     if two in MAY_IMPORT:
         return two
-    family = {"ami": "ami", "web": "web", "http": "web", "ws": "ws_frames"}.get(
-        parts[0].split("_")[0]
-    )
+    families = {"ami": "ami", "cli": "cli", "web": "web", "http": "web", "ws": "ws_frames"}
+    family = families.get(parts[0].split("_")[0])
     return family or parts[0]
 
 
