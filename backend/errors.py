@@ -13,6 +13,7 @@ DialogError
 │   ├── RecognitionUnavailable
 │   └── SynthesisUnavailable
 ├── StorageUnavailable   PostgreSQL cannot be reached; nothing was stored
+├── BusUnavailable       the bus cannot be reached, or does not let us in
 └── ScenarioError        the scenario cannot be loaded, or its result is not JSON
     └── FlowError             a flow's file is wrong: file, line, node and what was expected
 """
@@ -81,6 +82,10 @@ class SynthesisUnavailable(SpeechError):
 
 class StorageUnavailable(DialogError):
     """PostgreSQL cannot be reached. Nothing of the request was stored."""
+
+
+class BusUnavailable(DialogError):
+    """The bus cannot be reached, or does not let us in. The message holds no secret."""
 
 
 class ScenarioError(DialogError):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from backend.agi_server import AgiServer, ThreadedAgi, listen, request_of
 from backend.ami_listener import AmiConnection
 from backend.ami_watch import EventWatch
+from backend.app.bus import ProcessBus
 from backend.app.home import (
     Heartbeat,
     Home,
@@ -32,6 +33,7 @@ from backend.call.shelf import Names, Shelf
 from backend.config import Settings
 from backend.dialing.policy import Rules
 from backend.errors import ConfigError
+from backend.ports import RecordSink
 from backend.speech.cache import PromptCache
 from backend.speech.prompts import SoundBook
 from backend.storage.deadline import keep_deadlines
@@ -79,6 +81,8 @@ def run_voice(stop: threading.Event, ready: Ready, spec: VoiceSpec) -> None:
         engine = make_engine(spec.home.dsn, name=spec.name)
         rooms.callback(engine.dispose)
         records = Records(settings, spec.name, engine, rooms)
+        # Closed after the calls: what they tell at their end is delivered, too.
+        bus = ProcessBus(spec.home, spec.name, rooms)
         sink = _open_sink(settings, spec.number, rooms)
         watch = EventWatch()
         ami = AmiConnection(ami_account(settings, events="calls"), listeners=[watch])
@@ -88,7 +92,8 @@ def run_voice(stop: threading.Event, ready: Ready, spec: VoiceSpec) -> None:
         shelf = _watch_scenarios(settings, rooms)
         leg_server, desk = _open_desk(settings, spec.number, rooms)
         legs = LegServices(desk, watch, Rules.of(settings), open_judges(settings))
-        services = _services(spec, stop, ami, sink, records, routes, shelf, legs, rooms)
+        told = bus.told(records.journal)
+        services = _services(spec, stop, ami, sink, told, routes, shelf, legs, rooms)
         server = _open_agi(settings, services, rooms)
         ready({"agi_port": server.port, "ws_port": sink.port})
 
@@ -106,6 +111,7 @@ def run_voice(stop: threading.Event, ready: Ready, spec: VoiceSpec) -> None:
                 "ami_connected": ami.connected,
                 **_told(shelf),
                 **records.figures(),
+                **bus.figures(),
             }
 
         Heartbeat(Instances(engine), Instance(settings.node, spec.name)).run(stop, each_beat)
@@ -177,7 +183,7 @@ def _services(
     stop: threading.Event,
     ami: AmiConnection,
     sink: FrameSink,
-    records: Records,
+    records: RecordSink,
     routes: RouteBook,
     shelf: Shelf,
     legs: LegServices,
@@ -211,7 +217,7 @@ def _services(
         ami=ami,
         streams=sink,
         recognizer=recognizer,
-        records=records.journal,
+        records=records,
         scenarios=shelf.current,
         route=lambda number: routes.scenario_for(number, "inbound"),
         prompts=_prompts(settings, synthesizer, rooms),

@@ -1,0 +1,68 @@
+"""A bus that is there, away or slow, as a test says."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+from backend.errors import BusUnavailable
+from backend.ports import Letter, Sent
+
+
+class FakeBus:
+    """ports.BusCarrier; ``arrived`` is what listeners got."""
+
+    where = "fake"
+    limit_bytes = 7999
+
+    def __init__(self) -> None:
+        self.away = ""  # why; empty: it is there
+        self.refuses = b""  # letters that hold this are never taken
+        self.breaks_after: int | None = None  # letters of a batch; then it is away
+        self.letters: list[Letter] = []
+        self.changed = threading.Condition()
+        self.open = threading.Event()  # cleared: send() hangs
+        self.open.set()
+        self.tries = 0
+        self.closed = False
+
+    @property
+    def arrived(self) -> list[dict[str, Any]]:
+        return [json.loads(letter.payload) for letter in self.letters]
+
+    def connect(self) -> None:
+        with self.changed:
+            self.tries += 1
+            self.changed.notify_all()
+        if self.away:
+            raise BusUnavailable(self.away)
+
+    def send(self, letters: Sequence[Letter]) -> Sent:
+        self.open.wait(10)
+        if self.away:
+            return Sent(left=letters, why=self.away)
+        taken = letters[: self.breaks_after]
+        left = letters[len(taken) :]
+        good = [letter for letter in taken if not (self.refuses and self.refuses in letter.payload)]
+        with self.changed:
+            self.letters += good
+            if left:
+                self.away, self.breaks_after = "broken", None
+            self.changed.notify_all()
+        refused = len(taken) - len(good)
+        return Sent(left, refused, self.away or ("no such" if refused else ""))
+
+    def close(self) -> None:
+        self.closed = True
+
+    def wait_for(self, count: int) -> None:
+        """Until so many arrived."""
+        with self.changed:
+            assert self.changed.wait_for(lambda: len(self.letters) >= count, 20)
+
+    def wait_tries(self, count: int) -> None:
+        """Until it was tried so often to connect."""
+        with self.changed:
+            assert self.changed.wait_for(lambda: self.tries >= count, 20)
