@@ -25,7 +25,7 @@ from backend.storage.drain import drain_leftovers
 from backend.storage.engine import make_engine
 from backend.storage.store import KeyValues
 from backend.storage.tasks import OpenTask, Tasks
-from backend.storage.upkeep import Events, Instance, Instances
+from backend.storage.upkeep import Events, Instance, Instances, Steps
 from backend.storage.waiting import Waiter
 from backend.supervisor import Ready
 
@@ -134,6 +134,7 @@ def _keep_up(stop: threading.Event, records: Records, engine: Engine, settings: 
     while not stop.is_set():
         try:
             Events(engine).delete_older(settings.events_keep_days, stop)
+            Steps(engine).delete_older(settings.steps_keep_days, stop)
             Instances(engine).forget_old()
             KeyValues(engine).forget_expired(stop)
         except StorageUnavailable as error:
