@@ -6,6 +6,7 @@ The names below are all a scenario needs.
 from backend.call.bridge import BridgeEnd, BridgeSide, TransferEnd, TransferStatus
 from backend.call.call import Call, Recording
 from backend.call.conference import Conference, ConferenceHeard, Participant
+from backend.call.guard_rules import KeyGuard
 from backend.call.keys import Digits, DigitsRead, DigitsStatus
 from backend.call.legs import Leg, LegStatus
 from backend.call.listening import Listening, Result
@@ -41,6 +42,7 @@ __all__ = [
     "Hangup",
     "HearStatus",
     "Heard",
+    "KeyGuard",
     "Leg",
     "LegHangup",
     "LegStatus",

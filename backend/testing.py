@@ -24,9 +24,10 @@ from backend.call.ending import COMPLETED, checked, outcome_of
 from backend.call.legs import Leg
 from backend.call.memory_store import MemoryStore
 from backend.call.shared import Shared
+from backend.call.steps import StepLog
 from backend.dialing.policy import Rules
 from backend.errors import BadRequest
-from backend.model import Task, TaskRequest
+from backend.model import CallStep, Task, TaskRequest
 from backend.ports import KeyValues
 from backend.trying.channel import Troubles
 from backend.trying.ended import Ended
@@ -102,6 +103,7 @@ class FakeCall(Call):
     originated       what ``originate`` handed in: TaskRequest
     variables        the channel's
     left             steps that the caller did not come to
+    steps            CallStep: what the keys' guard and flows did, in order
     now_s            the time since the call began
     hung_up_by       "caller", "robot", or None; ``cause``: Q.850
     ended, result    of ``run``
@@ -133,6 +135,7 @@ class FakeCall(Call):
         self.troubles = troubles or Troubles()
         self.logged: list[tuple[str, dict[str, object]]] = []
         self.recordings: list[str] = []
+        self.steps: list[CallStep] = []
         self.hung_up_by: Literal["caller", "robot"] | None = None
         self.cause: int | None = None
         self.ended: Ended | None = None
@@ -184,6 +187,7 @@ class FakeCall(Call):
                 rules,
                 self._desk,
             ),
+            step_log=StepLog(info.id, info.task_id, self.steps.append, lambda: self.world.now_ms),
         )
         self._far_side = SimulatedOthers(
             setting, self._side, info, rules, _dials(dials), _rooms(conferences)

@@ -11,7 +11,7 @@ from uuid import UUID
 
 import jsonschema
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backend.bus import event as module
@@ -178,6 +178,7 @@ def test_long_names_around_it_are_cut_too() -> None:
     assert form["flow_node"] == form["channel"]["name"] == "n" * LONG + "…"
 
 
+@settings(deadline=None, max_examples=50)
 @given(
     st.dictionaries(
         st.text(),
@@ -207,7 +208,7 @@ def test_records_are_kept_before_they_are_told() -> None:
     assert order == ["kept 3", "call_started", "call_ended"]
 
 
-def test_what_the_disk_refuses_is_told_to_nobody() -> None:
+def test_what_the_disk_refuses_is_told_to_nobody(caplog: pytest.LogCaptureFixture) -> None:
     class Sink:
         def append(self, *records: Record) -> None:
             raise OSError("no space")
@@ -219,3 +220,5 @@ def test_what_the_disk_refuses_is_told_to_nobody() -> None:
     records = ToldRecords(Sink(), FakeBus(), Teller("pbx", "voice-0"))
     with pytest.raises(OSError, match="no space"):
         records.append(STARTED)
+    records.keep_step(step())  # from the audio loop: it is logged, and that is all
+    assert "its step 3 is lost: no space" in caplog.text

@@ -35,7 +35,7 @@ LIBRARY_IO = {
 
 # A room's name → the rooms it may import from (besides itself). "pure" has no I/O at all.
 FOUNDATION = {"errors", "model"}
-PURE = {"protocol", "media", "bus.event", "bus.telling"} | {
+PURE = {"protocol", "media", "keying", "bus.event", "bus.telling"} | {
     f"dialing.{room}" for room in ("policy", "progress", "outcomes", "routing")
 }
 MAY_IMPORT: dict[str, set[str]] = {
@@ -43,6 +43,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "model": {"errors"},
     "protocol": FOUNDATION,
     "media": FOUNDATION | {"ports"},
+    "keying": FOUNDATION,
     "dialing.outcomes": FOUNDATION,
     "dialing.progress": FOUNDATION | {"dialing.outcomes"},
     "dialing.policy": FOUNDATION,

@@ -9,7 +9,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Engine, func, select
 
@@ -211,6 +211,7 @@ def test_buckets(ms: float, bound: str) -> None:
     assert found["switch_sum"] == pytest.approx(abs(ms) / 1000)
 
 
+@settings(deadline=None)
 @given(
     st.sampled_from(["flow", "node", "state", "key", "conflict", "alarm", "flow_end"]),
     st.dictionaries(

@@ -16,6 +16,7 @@ from backend import (
     DigitsStatus,
     Hangup,
     HearStatus,
+    KeyGuard,
     PlayEnd,
     RecognitionUnavailable,
     Result,
@@ -73,6 +74,7 @@ EVERY_METHOD: dict[str, Callable[[FakeCall], object]] = {
     "cancel_hear": lambda call: call.cancel_hear("x"),
     "listen": lambda call: call.listen().stop(),
     "on_dtmf": lambda call: call.on_dtmf(print),
+    "guard_keys": lambda call: call.guard_keys(KeyGuard()),
     "read_digits": lambda call: call.read_digits(1, timeout_s=1),
     "start_recording": lambda call: call.start_recording().stop(),
     "wait_for_hangup": lambda call: call.wait_for_hangup(1),
@@ -83,6 +85,7 @@ EVERY_METHOD: dict[str, Callable[[FakeCall], object]] = {
     "conference": lambda call: call.conference("room").participants(),
     "join_others": lambda call: None,  # for the runner
     "originate": lambda call: call.originate("79160000000").status(),
+    "step_log": lambda call: call.step_log.at_node(None),
     "store": lambda call: call.store.own.set("x", 1),
     "config": lambda call: call.config.get("x"),
     "info": lambda call: call.info,
@@ -128,6 +131,7 @@ UNCHANGED: dict[type, set[str]] = {
     Conference: {"create"},
     OtherChannels: {"dial_string", "leave_seats"},
     Dialogue: {"begin", "cancel_hear", "check_thread", "close", "on_dtmf", "prepare", "speak"}
+    | {"guard_keys"}
     | {"wait"},
     Speaker: set(),
     # of the audio loop

@@ -24,6 +24,7 @@ from backend.app.home import (
 )
 from backend.app.screening import open_judges
 from backend.app.speech import open_speech
+from backend.bus.records import ToldRecords
 from backend.call.call import CallConfig
 from backend.call.legs import LegDesk
 from backend.call.others import LegServices
@@ -33,7 +34,6 @@ from backend.call.shelf import Names, Shelf
 from backend.config import Settings
 from backend.dialing.policy import Rules
 from backend.errors import ConfigError
-from backend.ports import RecordSink
 from backend.speech.cache import PromptCache
 from backend.speech.prompts import SoundBook
 from backend.storage.deadline import keep_deadlines
@@ -183,7 +183,7 @@ def _services(
     stop: threading.Event,
     ami: AmiConnection,
     sink: FrameSink,
-    records: RecordSink,
+    records: ToldRecords,
     routes: RouteBook,
     shelf: Shelf,
     legs: LegServices,
@@ -224,6 +224,7 @@ def _services(
         stopping=stop.is_set,
         shared=_shared(spec, shelf, routes, rooms),
         legs=legs,
+        steps=records.keep_step,
     )
 
 

@@ -110,12 +110,13 @@ class KafkaCarrier:
     def send(self, letters: Sequence[Letter]) -> Sent:
         reports: dict[int, KafkaError | None] = {}
         for number, letter in enumerate(letters):
-            self._producer.produce(
-                self._topic,
-                letter.payload,
-                letter.key,
-                on_delivery=partial(_note, reports, number),
-            )
+            noted = partial(_note, reports, number)
+            try:
+                self._producer.produce(self._topic, letter.payload, letter.key, on_delivery=noted)
+            except self._kafka.KafkaException as error:  # too large by its own settings
+                reports[number] = error.args[0]
+            except BufferError:  # its queue is full: nothing goes out
+                break
         if self._producer.flush(SEND_S):
             self._producer.purge()  # taken back: each is reported now, as not delivered
             self._producer.flush(1.0)

@@ -60,7 +60,7 @@ class Publisher:
         self._stopping = threading.Event()
         self._ends = 0.0  # when stopping: until then what is left is sent
         self._closed = False
-        self._outage: _Outage | None = None
+        self._away_since: float | None = None
         self._told = 0  # drops that the log knows of
         self._told_at = -TELL_S
         self._thread = threading.Thread(target=self._run, name="bus", daemon=True)
@@ -215,8 +215,8 @@ class Publisher:
 
     def _away(self, why: str) -> None:
         self._connected = False
-        if self._outage is None:
-            self._outage = _Outage(self._clock(), self._lost())
+        if self._away_since is None:
+            self._away_since = self._clock()
             log.error(
                 "bus %s cannot be reached: calls go on, other systems are told nothing; events "
                 "wait, at most %d and %.0f s each. %s",
@@ -228,17 +228,17 @@ class Publisher:
 
     def _there(self) -> None:
         self._connected = True
-        outage, self._outage = self._outage, None
-        if outage is not None:
+        since, self._away_since = self._away_since, None
+        if since is not None:
             lost = self._lost()
-            self._told = lost
             log.warning(
                 "bus %s is there again after %.0f s: %d events were not delivered (all: %s)",
                 self._carrier.where,
-                self._clock() - outage.since,
-                lost - outage.lost_before,
+                self._clock() - since,
+                lost - self._told,
                 self._reasons(),
             )
+            self._told = lost
 
     def _tell_losses(self, *, always: bool = False) -> None:
         """Of what was dropped beside an outage."""
@@ -262,14 +262,6 @@ class Publisher:
     def _reasons(self) -> str:
         with self._lock:
             return ", ".join(f"{why} {count}" for why, count in self._dropped.items())
-
-
-class _Outage:
-    """Since when the bus is away, and what had been dropped before."""
-
-    def __init__(self, since: float, lost_before: int) -> None:
-        self.since = since
-        self.lost_before = lost_before
 
 
 class NoBus:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import logging
+
 from backend.bus.telling import Teller
-from backend.model import Record
+from backend.model import CallStep, Record
 from backend.ports import Bus, RecordSink
+
+log = logging.getLogger(__name__)
 
 
 class ToldRecords:
@@ -22,3 +26,11 @@ class ToldRecords:
             event = self._teller.of_record(record)
             if event is not None:
                 self._bus.publish(event)
+
+    def keep_step(self, step: CallStep) -> None:
+        """A call's step. Never raises: it comes from the audio loop, too, where a full disk must
+        end no stream."""
+        try:
+            self.append(step)
+        except OSError as error:
+            log.error("call %s: its step %d is lost: %s", step.call_id, step.n, error)

@@ -34,8 +34,9 @@ class RedisCarrier:
                 socket_timeout=SEND_S,
                 socket_connect_timeout=SEND_S,
                 retry=Retry(NoBackoff(), 0),  # the publisher tries again, and counts
-                single_connection_client=False,
             )
+            pool = self._redis.connection_pool
+            pool.connection_class(**pool.connection_kwargs)  # connects nowhere: refuses options
         except (ValueError, TypeError, redis.exceptions.RedisError):
             raise ConfigError(
                 "bus_url: expected redis://user:password@host:6379/0, rediss://… for TLS, or "

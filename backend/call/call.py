@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any, Literal
 from uuid import UUID
 
 from backend.call.dialogue import Agi, Dialogue
+from backend.call.guard_rules import Guarding, KeyGuard, check_guard
 from backend.call.keys import Digits, DigitsRead
 from backend.call.listening import Listening, ResultCallback
 from backend.call.playback import Played
 from backend.call.prompt import Interruptible, Prompts
 from backend.call.recording import Recording, Recordings
 from backend.call.shared import Shared, TaskHandle
+from backend.call.steps import StepLog
 from backend.call.store import Store
 from backend.call.turn import BargeIn, Heard
 from backend.errors import BadRequest, CommandRefused, Hangup
@@ -77,8 +79,10 @@ class Call:
         *,
         on_recording: Callable[[str], None],
         shared: Shared | None = None,
+        step_log: StepLog | None = None,
     ) -> None:
         self.info = info
+        self._step_log = step_log or no_steps(info)
         self._shared = shared or Shared()
         self._settings: dict[str, Any] | None = None
         self._config = config
@@ -124,6 +128,11 @@ class Call:
     def language(self) -> str:
         """BCP 47 tag."""
         return self.info.language
+
+    @property
+    def step_log(self) -> StepLog:
+        """Where this call's steps go: for flows, which have some of their own."""
+        return self._step_log
 
     # Beside the line
 
@@ -245,19 +254,27 @@ class Call:
         interruptible: Interruptible = "off",
         language: str | None = None,
         on_error: Prompts | None = None,
+        guard: Guarding = "call",
     ) -> Played:
         """Play a text, a Sound, or a list of them as one prompt, to its end.
 
         ``repeat``: how often in all, 1 to 100. ``interruptible``: what ends it early: the caller's
         voice, a key (which stays to be read), any of the two. ``language``: BCP 47 tag of the texts
         (default: the call's; a Text has its own). ``on_error``: what is played, from its
-        beginning, when synthesis fails; ``Played.error`` then says why.
+        beginning, when synthesis fails; ``Played.error`` then says why. ``guard``: this prompt's
+        own rules for keys, None: not guarded; default: what ``guard_keys`` has said. A guarded
+        prompt is ended by a key only once keys count again.
 
         Raises SynthesisUnavailable (without ``on_error``), CommandRefused when Asterisk has no
         such sound, BadRequest when the backend's own cannot be played, or for a wrong argument.
         """
         return self._dialogue.speak(
-            prompt, repeat=repeat, interruptible=interruptible, language=language, on_error=on_error
+            prompt,
+            repeat=repeat,
+            interruptible=interruptible,
+            language=language,
+            on_error=on_error,
+            guard=guard,
         )
 
     def prepare(self, prompt: Prompts, *, language: str | None = None) -> None:
@@ -277,6 +294,7 @@ class Call:
         hints: Sequence[str] = (),
         end_silence_s: float | None = None,
         digits: Digits | None = None,
+        guard: Guarding = "call",
     ) -> Heard:
         """One turn: play the prompt, listen from its start, return at the utterance's end.
 
@@ -287,7 +305,8 @@ class Call:
         several, of which the one spoken is in the result; the first one is the prompt's.
         ``hints``: words and phrases that are likely (see docs/scenarios.md for who uses them).
         ``end_silence_s``: this much silence ends the utterance, 0.1 to 5. ``digits``: keys are an
-        answer, too: the first one stops the prompt, and speech after it does not count.
+        answer, too: the first one stops the prompt, and speech after it does not count. ``guard``:
+        as in ``speak``, for this turn.
 
         What was said before ``hear`` began does not count; what is being said when it begins does.
         A noise without words counts as nothing said. Keys that were typed ahead do count.
@@ -304,6 +323,7 @@ class Call:
             hints=hints,
             end_silence_s=end_silence_s,
             digits=digits,
+            guard=guard,
         )
 
     def cancel_hear(self, reason: str = "cancelled") -> bool:
@@ -340,6 +360,14 @@ class Call:
 
     # Keys
 
+    def guard_keys(self, rules: KeyGuard | None = KeyGuard()) -> None:  # noqa: B008  frozen
+        """Keep keys from every prompt from now on: they are blocked, in Asterisk itself, from the
+        order to play until shortly before the prompt's end, and between an input and the next
+        prompt. None: no longer. Raises BadRequest. See docs/scenarios.md, "Keys during prompts".
+        """
+        check_guard("rules", rules, call=False)
+        self._dialogue.guard_keys(rules)
+
     def on_dtmf(self, callback: Callable[[str], object] | None) -> None:
         """``callback`` gets each key from now on, one of 0-9 * # A-D; None: no longer. The keys can
         be read all the same.
@@ -358,15 +386,17 @@ class Call:
         timeout_s: float = 10.0,
         between_s: float = 3.0,
         prompt: Prompts | None = None,
+        guard: Guarding = "call",
     ) -> DigitsRead:
         """Keys: ``max`` of them, or fewer and ``terminator``, or fewer and ``between_s`` without
         another. ``timeout_s``: for the first, from the prompt's end. The first key stops the
         prompt.
 
         Keys that were pressed before and that nobody has read count (64 at most are kept): when
-        there are some the prompt is not played. Raises what ``speak`` raises, BadRequest."""
+        there are some the prompt is not played. ``guard``: as in ``speak``, for this input.
+        Raises what ``speak`` raises, BadRequest."""
         return self._dialogue.read_digits(
-            Digits(max, terminator, between_s), timeout_s=timeout_s, prompt=prompt
+            Digits(max, terminator, between_s), timeout_s=timeout_s, prompt=prompt, guard=guard
         )
 
     # Recording
@@ -459,6 +489,11 @@ class Call:
     def _command(self, command: str, *args: object) -> Reply:
         self._dialogue.check_thread()
         return self._agi.command(command, *args, timeout_s=self._config.command_s)
+
+
+def no_steps(info: CallInfo) -> StepLog:
+    """Of a channel whose steps nobody keeps."""
+    return StepLog(info.id, info.task_id, lambda _: None, lambda: 0)
 
 
 __all__ = ["Call", "CallConfig", "CallInfo", "Recording"]

@@ -15,6 +15,7 @@ from backend.call.backchannel import BackchannelBook, Said
 from backend.call.barge import Barge, BargeRules
 from backend.call.callbacks import Callbacks
 from backend.call.ear import CallEar
+from backend.call.guard_rules import Guarding, KeyGuard, check_guard
 from backend.call.keys import Digits, DigitsRead, DigitsStatus, Key, Keys
 from backend.call.listening import Listening, ResultCallback
 from backend.call.playback import Played, PlayEnd
@@ -90,6 +91,7 @@ class Dialogue:
         self._callbacks = Callbacks(f"callbacks-{channel}")
         self._listening: tuple[Listening, RecognitionOptions] | None = None
         self._turn: _TurnUnderWay | None = None
+        self._guard: KeyGuard | None = None
 
     def begin(self) -> None:
         """Begin to listen."""
@@ -130,7 +132,9 @@ class Dialogue:
         interruptible: Interruptible = "off",
         language: str | None = None,
         on_error: Prompts | None = None,
+        guard: Guarding = "call",
     ) -> Played:
+        check_guard("guard", guard)
         parts = parts_of(prompt) * check.repeat(repeat)
         instead = None if on_error is None else parts_of(on_error, name="on_error")
         check.one_of("interruptible", interruptible, ("off", "voice", "keys", "any"))
@@ -221,8 +225,10 @@ class Dialogue:
         hints: Sequence[str] = (),
         end_silence_s: float | None = None,
         digits: Digits | None = None,
+        guard: Guarding = "call",
     ) -> Heard:
         self.check_thread()
+        check_guard("guard", guard)
         parts = None if prompt is None else parts_of(prompt)
         check.seconds("timeout_s", timeout_s)
         check.one_of("barge_in", barge_in, ("voice", "words", "off"))
@@ -250,9 +256,15 @@ class Dialogue:
                 self._ear.listen(listening[1])
 
     def read_digits(
-        self, digits: Digits, *, timeout_s: float = 10.0, prompt: Prompts | None = None
+        self,
+        digits: Digits,
+        *,
+        timeout_s: float = 10.0,
+        prompt: Prompts | None = None,
+        guard: Guarding = "call",
     ) -> DigitsRead:
         self.check_thread()
+        check_guard("guard", guard)
         parts = None if prompt is None else parts_of(prompt)
         check.seconds("timeout_s", timeout_s)
         rules = TurnRules(timeout_s, speech=False, digits=digits)
@@ -365,6 +377,10 @@ class Dialogue:
         return next((tag for tag in options.languages if tag != "auto"), self._config.language)
 
     # Keys
+
+    def guard_keys(self, rules: KeyGuard | None) -> None:
+        self.check_thread()
+        self._guard = rules
 
     def on_dtmf(self, callback: Callable[[str], object] | None) -> None:
         if callback is None:

@@ -15,10 +15,11 @@ from backend.call.fork import CallFork
 from backend.call.keys import Keys
 from backend.call.playback import FilePlayback
 from backend.call.speaker import Speaker
+from backend.call.steps import StepLog
 from backend.call.streaming import StreamPlayback
 from backend.media.gate import VoiceGate
 from backend.media.voice import VoiceDetector
-from backend.model import Utterance
+from backend.model import CallStep, Utterance
 from backend.ports import RecognitionOptions
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ def open_line(
     *,
     on_said: Callable[[Utterance], None],
     on_recorded: Callable[[str], None],
+    keep_step: Callable[[CallStep], None] = lambda _: None,
 ) -> Line:
     """Nothing is sent yet, and no stream is claimed."""
     ear = open_ear(info.channel, services, info.language, on_said)
@@ -93,5 +95,6 @@ def open_line(
         dialogue,
         on_recording=on_recorded,
         shared=services.shared,
+        step_log=StepLog(info.id, info.task_id, keep_step, lambda: ear.position_ms),
     )
     return Line(call, dialogue, ear, stream, CallFork(info.channel, ear, stream, keys))

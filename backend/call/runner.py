@@ -31,6 +31,7 @@ from backend.model import (
     CallRecording,
     CallSaid,
     CallStarted,
+    CallStep,
     Outcome,
     Reason,
     TaskState,
@@ -95,6 +96,7 @@ class Services:
     stopping: Callable[[], bool]  # the worker ends
     legs: LegServices
     shared: Shared = field(default_factory=Shared)
+    steps: Callable[[CallStep], None] = lambda _: None  # must not block, nor raise
 
 
 def run_call(agi: AgiSession, requested: str, services: Services) -> None:
@@ -167,7 +169,12 @@ class _Session:
         self._stream_key = info.channel if self._theirs else f"call-{info.id}"
         self._numbers = count()
         self._line = open_line(
-            self._agi, info, services, on_said=self._said, on_recorded=self._recorded
+            self._agi,
+            info,
+            services,
+            on_said=self._said,
+            on_recorded=self._recorded,
+            keep_step=services.steps,
         )
         self._ear, self._stream = self._line.ear, self._line.stream
         self._call = self._line.call

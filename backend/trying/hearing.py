@@ -15,6 +15,7 @@ from typing import TypeVar
 from backend.call.callbacks import Callbacks
 from backend.call.dialogue import Dialogue
 from backend.call.ear import CallEar, Observer
+from backend.call.guard_rules import Guarding
 from backend.call.keys import Digits, DigitsRead
 from backend.call.listening import Listening, ResultCallback
 from backend.call.prompt import Prompts
@@ -252,6 +253,7 @@ class SimulatedDialogue(Dialogue):
         hints: Sequence[str] = (),
         end_silence_s: float | None = None,
         digits: Digits | None = None,
+        guard: Guarding = "call",
     ) -> Heard:
         with _turn_of(self._person):
             return super().hear(
@@ -262,13 +264,19 @@ class SimulatedDialogue(Dialogue):
                 hints=hints,
                 end_silence_s=end_silence_s,
                 digits=digits,
+                guard=guard,
             )
 
     def read_digits(
-        self, digits: Digits, *, timeout_s: float = 10.0, prompt: Prompts | None = None
+        self,
+        digits: Digits,
+        *,
+        timeout_s: float = 10.0,
+        prompt: Prompts | None = None,
+        guard: Guarding = "call",
     ) -> DigitsRead:
         with _turn_of(self._person):
-            return super().read_digits(digits, timeout_s=timeout_s, prompt=prompt)
+            return super().read_digits(digits, timeout_s=timeout_s, prompt=prompt, guard=guard)
 
     def listen(
         self,

@@ -4,11 +4,38 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from itertools import count
 from typing import Any
+from uuid import UUID
 
+from backend.bus.publisher import Publisher
 from backend.errors import BusUnavailable
-from backend.ports import Letter, Sent
+from backend.ports import BusEvent, Letter, Sent
+
+NOW = datetime(2026, 11, 28, 12, tzinfo=UTC)
+CALL = UUID("0b7c1a52-6b0e-4b0e-8f5e-2f1f7a4d9c11")
+_numbers = count(1)
+
+
+def event(n: int = 0, body: dict[str, object] | None = None, call: UUID = CALL) -> BusEvent:
+    number = f"{'0' * 32}-{next(_numbers)}"
+    return BusEvent(number, NOW, "pbx", "voice-0", "key", call, n=n, state="off", body=body or {})
+
+
+def until(probe: Callable[[], bool]) -> None:
+    end = time.monotonic() + 20
+    while not probe():
+        assert time.monotonic() < end
+        time.sleep(0.005)
+
+
+def balance(publisher: Publisher) -> int:
+    """Delivered, dropped and waiting: all that was made."""
+    figures = publisher.figures()
+    return sum(value for name, value in figures.items() if name != "bus_connected")
 
 
 class FakeBus:
@@ -57,12 +84,12 @@ class FakeBus:
     def close(self) -> None:
         self.closed = True
 
-    def wait_for(self, count: int) -> None:
+    def wait_for(self, number: int) -> None:
         """Until so many arrived."""
         with self.changed:
-            assert self.changed.wait_for(lambda: len(self.letters) >= count, 20)
+            assert self.changed.wait_for(lambda: len(self.letters) >= number, 20)
 
-    def wait_tries(self, count: int) -> None:
+    def wait_tries(self, number: int) -> None:
         """Until it was tried so often to connect."""
         with self.changed:
-            assert self.changed.wait_for(lambda: self.tries >= count, 20)
+            assert self.changed.wait_for(lambda: self.tries >= number, 20)
