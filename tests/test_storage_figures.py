@@ -39,7 +39,7 @@ class Talk:
         return step
 
     def key(self, verdict: str, state: str, **body: Any) -> CallStep:
-        return self.add("key", state, key="5", verdict=verdict, duration_ms=80, **body)
+        return self.add("key", state, **{"key": "5", "verdict": verdict, "duration_ms": 80, **body})
 
 
 def counted(found: Sequence[CallStep]) -> dict[str, float]:
@@ -117,26 +117,49 @@ def test_every_key_counts_to_one_figure(state: str, verdict: str) -> None:
 def test_a_broken_prompt_counts_once_whatever_its_keys(engine: Engine) -> None:
     store = RecordStore(engine)
     talk = Talk()
-    for play in ("p1", "p2"):
-        talk.add("state", "playing", event="play", play=play)
-    leaks = [talk.key("taken", "playing", play="p1") for _ in range(3)]
-    leaks.append(talk.add("state", "processing", event="digit", play="p1", **{"from": "playing"}))
+    talk.add("state", "playing", event="play")
+    talk.add("state", "playing", event="in_force", took_ms=9)
+    leaks = [talk.key("taken", "playing") for _ in range(3)]
     store.store(talk.steps[:2])
     for leak in leaks:  # in batches of their own
         store.store([leak])
     assert stored(engine)["prompts_broken"] == 1
-    other = [talk.key("released", "playing", play="p2"), talk.key("taken", "playing", play="p2")]
-    store.store(other)
+    before = len(talk.steps)
+    talk.add("state", "playing", event="play")
+    talk.key("released", "playing")
+    talk.key("taken", "playing")
+    store.store(talk.steps[before:])  # in one
     assert stored(engine)["prompts_broken"] == 2
     store.store(talk.steps)
     assert stored(engine)["prompts_broken"] == 2
     assert stored(engine)["prompts_blocked"] == 2
 
 
+def test_a_key_that_was_down_before_the_prompt_breaks_nothing(engine: Engine) -> None:
+    talk = Talk()
+    talk.add("node")
+    order = talk.add("state", "playing", event="play")
+    talk.key("taken", "playing", duration_ms=200)  # up at order + 100
+    RecordStore(engine).store(talk.steps)
+    assert "prompts_broken" not in stored(engine)
+    talk.key("taken", "playing", duration_ms=200)  # up at order + 200: it went down with it
+    RecordStore(engine).store(talk.steps)
+    assert stored(engine)["prompts_broken"] == 1
+    assert order.at_ms == 100
+
+
+def test_a_key_without_its_prompts_order_counts(engine: Engine) -> None:
+    """Rather a false alarm than none."""
+    talk = Talk()
+    talk.key("taken", "playing")
+    RecordStore(engine).store(talk.steps)
+    assert stored(engine)["prompts_broken"] == 1
+
+
 def test_a_key_in_the_open_part_breaks_nothing(engine: Engine) -> None:
     talk = Talk()
     talk.add("state", "playing", event="play", play="p1")
-    talk.add("state", "waiting_input", event="place", play="p1", **{"from": "playing"})
+    talk.add("state", "waiting_input", event="opened", play="p1", **{"from": "playing"})
     talk.key("taken", "waiting_input", play="p1")
     RecordStore(engine).store(talk.steps)
     assert "prompts_broken" not in stored(engine)

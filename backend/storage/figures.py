@@ -29,7 +29,6 @@ BLOCKING = ("playing", "processing")  # states that take no keys
 KEYS = ("taken", "blocked", "buffered", "released", "conflict", "discarded", "lost")
 # A flow that ends so has not failed: the caller went, or the backend was stopped.
 NO_FAILURE = ("hangup", "caller_hangup", "backend_lost")
-KEY_EVENTS = ("digit", "key")  # what ends a prompt that no key may end
 
 _ALARM = re.compile(r"[a-z][a-z_]{0,39}")
 
@@ -90,8 +89,8 @@ def _key(step: CallStep) -> str:
 
 
 def _state(step: CallStep) -> Iterable[tuple[str, float]]:
-    if step.state == "playing":
-        yield "prompts_blocked", 1
+    if step.state == "playing" and step.body.get("event") == "play":
+        yield "prompts_blocked", 1  # its order: from now on it takes no keys
     for name, field in (("switch", "took_ms"), ("opening_error", "error_ms")):
         value = step.body.get(field)
         if isinstance(value, int | float) and math.isfinite(value):
@@ -107,41 +106,63 @@ def bucket(name: str, bound_s: float) -> str:
     return f"{name}_le_{bound_s:g}"
 
 
-def breaks_prompt(step: CallStep) -> bool:
-    """Whether a key came through to a prompt that takes none, or ended it."""
-    if step.kind == "key":
-        return step.state == "playing" and step.body.get("verdict") in ("taken", "released")
-    ended = step.kind == "state" and step.body.get("from") == "playing"
-    return ended and step.body.get("event") in KEY_EVENTS
+def _may_break(step: CallStep) -> bool:
+    """Whether a key was read by the scenario while a prompt played that takes none."""
+    came_through = step.body.get("verdict") in ("taken", "released")
+    return step.kind == "key" and step.state == "playing" and came_through
 
 
 def _newly_broken(connection: Connection, found: Sequence[CallStep]) -> list[tuple[str, str]]:
-    """Flow and version of each prompt that the first key comes through to. Such steps are rare:
-    who has an earlier one is asked of the table."""
+    """Flow and version of each prompt that its first key came through to. Such steps are rare:
+    the rest is asked of the table, where all earlier steps of the call are."""
     broken = []
-    seen: set[tuple[UUID, str]] = set()
+    seen: set[tuple[UUID, int]] = set()
     for step in found:
-        prompt = step.call_id, str(step.body.get("play"))
-        if breaks_prompt(step) and prompt not in seen:
-            seen.add(prompt)
-            if not _broken_before(connection, step):
-                broken.append(place_of(step))
+        if not _may_break(step):
+            continue
+        order = _order_of(connection, step)
+        prompt = step.call_id, order.n if order else -1
+        if prompt in seen or not _came_after(step, order):
+            continue
+        seen.add(prompt)
+        if not any(_came_after(key, order) for key in _read_between(connection, order, step)):
+            broken.append(place_of(step))
     return broken
 
 
-def _broken_before(connection: Connection, step: CallStep) -> bool:
+def _came_after(key: CallStep, order: CallStep | None) -> bool:
+    """Whether the key went down when its prompt was ordered already. One that was down before
+    may be read later, and breaks nothing. ``at_ms`` of a key step is the key's end."""
+    length_ms = key.body.get("duration_ms")
+    began_ms = key.at_ms - (length_ms if isinstance(length_ms, int) else 0)
+    return order is None or began_ms >= order.at_ms
+
+
+def _order_of(connection: Connection, step: CallStep) -> CallStep | None:
+    """Of the prompt during which ``step`` was."""
     query = select(steps).where(
         steps.c.call_id == step.call_id,
         steps.c.n < step.n,
-        steps.c.kind.in_(("key", "state")),
-        steps.c.body["play"].astext.is_not_distinct_from(_play(step)),
+        steps.c.kind == "state",
+        steps.c.state == "playing",
+        steps.c.body["event"].astext == "play",
     )
-    return any(breaks_prompt(CallStep(**row)) for row in connection.execute(query).mappings().all())
+    row = connection.execute(query.order_by(steps.c.n.desc()).limit(1)).mappings().first()
+    return None if row is None else CallStep(**row)
 
 
-def _play(step: CallStep) -> str | None:
-    play = step.body.get("play")
-    return None if play is None else str(play)
+def _read_between(
+    connection: Connection, order: CallStep | None, step: CallStep
+) -> Iterable[CallStep]:
+    """Keys that were read from the prompt's order on, before ``step``."""
+    query = select(steps).where(
+        steps.c.call_id == step.call_id,
+        steps.c.n < step.n,
+        steps.c.n > (order.n if order else -1),
+        steps.c.kind == "key",
+    )
+    found = (CallStep(**row) for row in connection.execute(query).mappings().all())
+    return (key for key in found if _may_break(key))
 
 
 def _add(connection: Connection, rows: list[tuple[str, str, str, float]]) -> None:
