@@ -162,6 +162,19 @@ int audiofork_stop(struct ast_channel *chan, const char *id, const char *reason,
 void audiofork_digit(struct ast_channel *chan, char digit, unsigned int duration_ms,
 	enum fork_key_verdict verdict);
 
+/*!
+ * \brief Take the oldest of what the servers of the channel's forks wish for its keys.
+ *
+ * The channel is locked. \return whose it is, no reference; NULL: nobody wishes anything
+ */
+struct fork_link *audiofork_take_wish(struct ast_channel *chan, struct fork_wish *wish);
+/*!
+ * \brief Somebody else has set the mode after this link's wish of this number.
+ *
+ * The channel is locked. \param link need not be there any more
+ */
+void audiofork_wish_over(struct ast_channel *chan, const struct fork_link *link, uint64_t number);
+
 /*! \brief Stop the fork `id`, wherever it is; as audiofork_stop(). */
 int audiofork_stop_id(const char *id, const char *reason, int *beep);
 
@@ -213,11 +226,13 @@ int audiofork_keys_shutdown(void);
  *
  * Counted: each success wants its audiofork_keys_unwatch(), unless the channel is hung up. The
  * count goes with the forks to another channel. The channel may be locked, no other lock held.
+ * Whoever is told may guard the keys, too: fork_link_take_wish().
  *
  * \retval -1 no memory, or the channel is being hung up
  */
 int audiofork_keys_watch(struct ast_channel *chan);
-void audiofork_keys_unwatch(struct ast_channel *chan);
+/*! \brief No more; a mode that its link has set is open then. \param link may be NULL */
+void audiofork_keys_unwatch(struct ast_channel *chan, const struct fork_link *link);
 
 /*! \brief AudioForkPlay(fork[,options]) */
 int audiofork_play_exec(struct ast_channel *chan, const char *data);

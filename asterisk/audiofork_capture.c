@@ -90,7 +90,7 @@ void audiofork_unwatch(struct audiofork *fork, struct ast_channel *chan)
 {
 	if (fork->watching) {
 		fork->watching = 0;
-		audiofork_keys_unwatch(chan);
+		audiofork_keys_unwatch(chan, fork->link);
 	}
 }
 
@@ -236,19 +236,6 @@ static unsigned int channel_rate(struct ast_channel *chan)
 	return MIN(MAX(rate, FORK_MESSAGE_BYTES / 2 * 50), RATE_MAX_HZ);
 }
 
-/*! \brief With JSON messages keys are told. */
-static void watch(struct audiofork *fork, struct ast_channel *chan)
-{
-	if (!fork->options.json) {
-		return;
-	}
-	fork->watching = !audiofork_keys_watch(chan);
-	if (!fork->watching) {
-		ast_log(LOG_WARNING, "AudioFork %s on %s: its server will not be told of keys\n", fork->id,
-			ast_channel_name(chan));
-	}
-}
-
 /*!
  * \brief Put the fork on the channel. The channel is locked: no frame comes meanwhile.
  * \retval -1 not attached, all references but the caller's are given back
@@ -266,7 +253,11 @@ static int fork_attach(struct audiofork *fork, struct ast_channel *chan,
 	ast_copy_string(params->name, fork->channel, sizeof(params->name));
 	ast_copy_string(params->id, fork->id, sizeof(params->id));
 	params->rate_hz = channel_rate(chan);
+	/* Before the link is there: its server may ask for a guard at once. */
+	fork->watching = fork->options.json && !audiofork_keys_watch(chan);
+	params->keys = fork->watching;
 	if (audiofork_registry_add(fork)) {
+		audiofork_unwatch(fork, chan);
 		ast_datastore_free(datastore);
 		return -1;
 	}
@@ -276,6 +267,7 @@ static int fork_attach(struct audiofork *fork, struct ast_channel *chan,
 	fork->link = fork_link_open(params, fork);
 	ast_free(facts);
 	if (!fork->link) {
+		audiofork_unwatch(fork, chan);
 		fork_let_go(fork);
 		ast_datastore_free(datastore);
 		return -1;
@@ -285,12 +277,16 @@ static int fork_attach(struct audiofork *fork, struct ast_channel *chan,
 	atomic_store(&fork->hooked, 1);
 	if (ast_test_flag(ast_channel_flags(chan), AST_FLAG_ZOMBIE) || ast_check_hangup(chan)
 		|| ast_audiohook_attach(chan, &fork->hook)) {
+		audiofork_unwatch(fork, chan);
 		audiofork_detach(fork, "the channel was hung up");
 		ast_datastore_free(datastore);
 		return -1;
 	}
 	ast_channel_datastore_add(chan, datastore);
-	watch(fork, chan);
+	if (fork->options.json && !fork->watching) {
+		ast_log(LOG_WARNING, "AudioFork %s on %s: its server will not be told of keys, and cannot "
+			"guard them\n", fork->id, ast_channel_name(chan));
+	}
 	return 0;
 }
 

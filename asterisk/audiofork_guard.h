@@ -31,6 +31,8 @@ struct keys_guard {
 	struct fork_keys keys;
 	int hook;                       /*!< the framehook's id, -1: none */
 	unsigned int watchers;          /*!< forks that want to be told */
+	const struct fork_link *owner;  /*!< whose wish is in force: to be compared; NULL: no fork's */
+	uint64_t wish;                  /*!< its number */
 	char channel[AST_CHANNEL_NAME]; /*!< guarded by the guard's lock */
 };
 
@@ -40,6 +42,10 @@ struct keys_guard *audiofork_guard_find(struct ast_channel *chan);
 struct keys_guard *audiofork_guard_of(struct ast_channel *chan);
 /*! \brief See to it that the guard sees the keys. \retval -1 it cannot be */
 int audiofork_guard_attach(struct keys_guard *guard, struct ast_channel *chan);
+/*! \brief Put in force what the servers of the channel's forks wish: before looking at the keys. */
+void audiofork_guard_catch_up(struct keys_guard *guard, struct ast_channel *chan);
+/*! \brief The mode is about to be set by somebody else. */
+void audiofork_guard_disown(struct keys_guard *guard, struct ast_channel *chan);
 /*! \brief Let a kept key go, if one is due and can be taken. */
 void audiofork_guard_release(struct keys_guard *guard, struct ast_channel *chan);
 /*! \brief Take the framehook off when it has nothing left to do. */

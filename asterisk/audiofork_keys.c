@@ -56,6 +56,46 @@ static uint64_t now_ms(void)
 	return (uint64_t) now.tv_sec * 1000 + (uint64_t) now.tv_nsec / 1000000;
 }
 
+/* ---- what the forks' servers wish; the channel is locked ---- */
+
+void audiofork_guard_disown(struct keys_guard *guard, struct ast_channel *chan)
+{
+	if (guard->owner) {
+		audiofork_wish_over(chan, guard->owner, guard->wish);
+		guard->owner = NULL;
+	}
+}
+
+static void obey(struct keys_guard *guard, struct ast_channel *chan, const struct fork_link *link,
+	const struct fork_wish *wish)
+{
+	if (!wish->leave) {
+		if (guard->owner != link) {
+			audiofork_guard_disown(guard, chan);
+		}
+		fork_keys_obey(&guard->keys, &wish->order);
+		guard->owner = link;
+		guard->wish = wish->number;
+	} else if (guard->owner == link) {
+		fork_keys_leave(&guard->keys);
+		guard->owner = NULL;
+	}
+}
+
+void audiofork_guard_catch_up(struct keys_guard *guard, struct ast_channel *chan)
+{
+	const struct fork_link *link;
+	struct fork_wish wish;
+
+	if (!guard->watchers) {
+		return;
+	}
+	while ((link = audiofork_take_wish(chan, &wish))) {
+		obey(guard, chan, link, &wish);
+	}
+	fork_keys_look(&guard->keys, now_ms());
+}
+
 /* ---- the framehook, on the channel's thread or that of its bridge; the channel is locked ---- */
 
 static int is_seen(const struct ast_frame *frame)
@@ -185,6 +225,7 @@ static struct ast_frame *on_event(struct ast_channel *chan, struct ast_frame *fr
 	if (event == AST_FRAMEHOOK_EVENT_ATTACHED || !frame) {
 		return frame;
 	}
+	audiofork_guard_catch_up(guard, chan);
 	if (event == AST_FRAMEHOOK_EVENT_READ && is_key(frame)) {
 		judge(guard, chan, frame);
 		audiofork_guard_rest(guard, chan);
@@ -255,12 +296,17 @@ static void datastore_moved(void *data, struct ast_channel *old_chan, struct ast
 		host->watchers += guard->watchers;
 		if (fork_keys_idle(&host->keys)) {
 			host->keys = guard->keys;
+			host->owner = guard->owner;
+			host->wish = guard->wish;
+		} else {
+			audiofork_guard_disown(guard, old_chan); /* its forks are still there */
 		}
 		if (guard->hook >= 0) {
 			audiofork_guard_attach(host, new_chan);
 		}
 		memset(&guard->keys, 0, sizeof(guard->keys));
 		guard->watchers = 0;
+		guard->owner = NULL;
 		guard->hook = -1;
 	}
 }
@@ -364,13 +410,18 @@ int audiofork_keys_watch(struct ast_channel *chan)
 	return res;
 }
 
-void audiofork_keys_unwatch(struct ast_channel *chan)
+void audiofork_keys_unwatch(struct ast_channel *chan, const struct fork_link *link)
 {
 	struct keys_guard *guard;
 
 	ast_channel_lock(chan);
 	guard = audiofork_guard_find(chan);
 	if (guard && guard->watchers) {
+		audiofork_guard_catch_up(guard, chan);
+		if (link && guard->owner == link) {
+			fork_keys_leave(&guard->keys);
+			guard->owner = NULL;
+		}
 		guard->watchers--;
 		audiofork_guard_rest(guard, chan);
 	}

@@ -164,7 +164,9 @@ void fork_play_end(struct fork_play *play, const char *id)
 	pthread_mutex_unlock(&play->lock);
 }
 
-const char *fork_play_mark(struct fork_play *play, const char *id, const char *name, int64_t at_ms)
+/*! \param guards what `ask` wants comes in force there; else only its name counts */
+static const char *add_mark(struct fork_play *play, const char *id, const struct fork_guard_ask *ask,
+	bool guards, int64_t at_ms)
 {
 	struct fork_mark *mark = malloc(sizeof(*mark));
 	const char *why = NULL;
@@ -178,7 +180,8 @@ const char *fork_play_mark(struct fork_play *play, const char *id, const char *n
 		if (play->marks < FORK_MARKS_MAX) {
 			play->marks++;
 			mark->at = at_ms < 0 ? p->written : (uint64_t) at_ms * p->rate_hz / 1000;
-			snprintf(mark->name, sizeof(mark->name), "%s", name);
+			mark->ask = *ask;
+			mark->guards = guards;
 			fork_prompt_add_mark(p, mark);
 			play->calls = play->calls || p->reached;
 			mark = NULL;
@@ -189,6 +192,20 @@ const char *fork_play_mark(struct fork_play *play, const char *id, const char *n
 	pthread_mutex_unlock(&play->lock);
 	free(mark);
 	return why;
+}
+
+const char *fork_play_mark(struct fork_play *play, const char *id, const char *name, int64_t at_ms)
+{
+	struct fork_guard_ask ask = { .limit_ms = 0 };
+
+	snprintf(ask.name, sizeof(ask.name), "%s", name);
+	return add_mark(play, id, &ask, false, at_ms);
+}
+
+const char *fork_play_guard(struct fork_play *play, const char *id, const struct fork_guard_ask *ask,
+	int64_t at_ms)
+{
+	return play->guard ? add_mark(play, id, ask, true, at_ms) : "the channel's keys are not seen";
 }
 
 static void clear(struct fork_play *play, struct fork_prompt *p)

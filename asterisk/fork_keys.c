@@ -16,7 +16,6 @@
 #include <strings.h>
 
 static const char all_keys[] = FORK_KEYS_ALL;
-static const uint16_t every_key = 0xffff;
 
 /* ---- names ---- */
 
@@ -53,8 +52,17 @@ const char *fork_key_verdict_name(enum fork_key_verdict verdict)
 	return names[verdict];
 }
 
-/*! \brief "0-9*" and a closing bracket at the very end. */
-static int parse_digits(const char *text, uint16_t *digits)
+const char *fork_kept_name(enum fork_kept kept)
+{
+	static const char *const names[] = {
+		[FORK_KEPT_TAKE] = "take", [FORK_KEPT_RELEASE] = "release", [FORK_KEPT_STAY] = "stay",
+	};
+
+	return names[kept];
+}
+
+/*! \brief "0-9*", and `end` after it. */
+static int parse_digits(const char *text, const char *end, uint16_t *digits)
 {
 	*digits = 0;
 	for (; *text && *text != ')'; text++) {
@@ -74,7 +82,12 @@ static int parse_digits(const char *text, uint16_t *digits)
 			*digits |= bit_of(*text);
 		}
 	}
-	return *digits && !strcmp(text, ")") ? 0 : -1;
+	return *digits && !strcmp(text, end) ? 0 : -1;
+}
+
+int fork_keys_digits_parse(const char *text, uint16_t *stopped)
+{
+	return parse_digits(text, "", stopped);
 }
 
 int fork_keys_mode_parse(const char *text, enum fork_keys_mode *mode, uint16_t *stopped)
@@ -86,12 +99,12 @@ int fork_keys_mode_parse(const char *text, enum fork_keys_mode *mode, uint16_t *
 			continue;
 		}
 		*mode = (enum fork_keys_mode) i;
-		*stopped = every_key;
+		*stopped = FORK_KEYS_EVERY;
 		if (!text[length]) {
 			return 0;
 		}
 		return i == FORK_KEYS_BLOCK || i == FORK_KEYS_BUFFER
-			? parse_digits(text + length + 1, stopped) : -1;
+			? parse_digits(text + length + 1, ")", stopped) : -1;
 	}
 	return -1;
 }
@@ -120,7 +133,7 @@ static bool is_open(const struct fork_keys *k)
 
 bool fork_keys_due(const struct fork_keys *k)
 {
-	return k->count && (is_open(k) || k->due);
+	return k->count && ((is_open(k) && !k->stay) || k->due);
 }
 
 struct fork_key fork_keys_next(struct fork_keys *k)
@@ -177,7 +190,7 @@ void fork_keys_take(struct fork_keys *k, char text[FORK_KEYS_MAX + 1])
 static enum fork_key_verdict judge(const struct fork_keys *k, char digit)
 {
 	if (is_open(k)) {
-		return k->count ? FORK_KEY_BUFFERED : FORK_KEY_PASSED;
+		return k->count && !k->stay ? FORK_KEY_BUFFERED : FORK_KEY_PASSED;
 	}
 	if (!(k->stopped & bit_of(digit))) {
 		return FORK_KEY_PASSED;
@@ -209,7 +222,14 @@ static void settle_held(struct fork_keys *k, unsigned int length_ms, uint64_t no
 
 	key.duration_ms = length_ms ? length_ms : (unsigned int) (now_ms - k->held_since_ms);
 	k->held.digit = '\0';
-	settle(k, key, k->held_verdict, ended);
+	if (k->held_taken) {
+		k->held_taken = false;
+		k->counters.buffered++;
+		k->counters.taken++;
+		*ended = (struct fork_key_end) { .key = key, .verdict = FORK_KEY_BUFFERED };
+	} else {
+		settle(k, key, k->held_verdict, ended);
+	}
 }
 
 bool fork_keys_begin(struct fork_keys *k, char digit, uint64_t now_ms, struct fork_key_end *ended)
@@ -220,6 +240,7 @@ bool fork_keys_begin(struct fork_keys *k, char digit, uint64_t now_ms, struct fo
 	}
 	k->held.digit = digit;
 	k->held_since_ms = now_ms;
+	fork_keys_look(k, now_ms);
 	k->held_verdict = judge(k, digit);
 	return k->held_verdict == FORK_KEY_PASSED;
 }
@@ -231,6 +252,7 @@ bool fork_keys_end(struct fork_keys *k, char digit, unsigned int length_ms, uint
 		settle_held(k, length_ms, now_ms, ended);
 		return k->held_verdict == FORK_KEY_PASSED;
 	}
+	fork_keys_look(k, now_ms);
 	settle(k, (struct fork_key) { .digit = digit, .duration_ms = length_ms },
 		begun && !k->held.digit ? FORK_KEY_PASSED : judge(k, digit), ended);
 	return ended->verdict == FORK_KEY_PASSED;
@@ -240,6 +262,34 @@ void fork_keys_set(struct fork_keys *k, enum fork_keys_mode mode, uint16_t stopp
 {
 	k->mode = mode;
 	k->stopped = stopped;
+	k->stay = false;
+	k->until_ms = 0;
+}
+
+void fork_keys_obey(struct fork_keys *k, const struct fork_keys_order *order)
+{
+	if (order->kept == FORK_KEPT_TAKE) {
+		k->counters.taken += empty(k);
+		k->held_taken = k->held.digit && k->held_verdict == FORK_KEY_BUFFERED;
+	} else if (order->kept == FORK_KEPT_RELEASE) {
+		fork_keys_release(k, k->count);
+	}
+	fork_keys_set(k, order->mode, order->stopped);
+	k->stay = order->kept == FORK_KEPT_STAY;
+	k->until_ms = order->until_ms;
+}
+
+void fork_keys_leave(struct fork_keys *k)
+{
+	fork_keys_set(k, FORK_KEYS_PASS, FORK_KEYS_EVERY);
+	k->stay = true;
+}
+
+void fork_keys_look(struct fork_keys *k, uint64_t now_ms)
+{
+	if (k->until_ms && now_ms >= k->until_ms) {
+		fork_keys_leave(k);
+	}
 }
 
 bool fork_keys_idle(const struct fork_keys *k)

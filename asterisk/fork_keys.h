@@ -20,7 +20,8 @@
  * - each key that has ended is counted in one of passed, blocked, buffered, overflow;
  * - buffered = released + taken + cleared + what is kept;
  * - in PASS and OFF later keys go behind those that are still kept; keys that the mode exempts
- *   ("block(0-9)") go at once.
+ *   ("block(0-9)") go at once, as all do where what is kept is to stay (FORK_KEPT_STAY).
+ * - a mode with a limit stops no key that goes down at the limit or later.
  */
 
 #ifndef FORK_KEYS_H
@@ -34,6 +35,8 @@
 #define FORK_KEYS_MAX 64
 /*! The keys there are, by their bits; all others (fax tones) are none of our business. */
 #define FORK_KEYS_ALL "0123456789*#ABCD"
+/*! All of them, by their bits. */
+#define FORK_KEYS_EVERY 0xffffU
 /*! A released key is played back no longer than this: the caller's voice is cut out meanwhile. */
 #define FORK_KEY_RELEASE_MAX_MS 1000
 /*! Room for fork_keys_status(). */
@@ -44,6 +47,21 @@ enum fork_keys_mode {
 	FORK_KEYS_PASS,
 	FORK_KEYS_BLOCK,
 	FORK_KEYS_BUFFER,
+};
+
+/*! \brief What becomes of the keys that are kept when an order comes in force. */
+enum fork_kept {
+	FORK_KEPT_TAKE,    /*!< whoever orders has been told of them: they are his, and never released */
+	FORK_KEPT_RELEASE,
+	FORK_KEPT_STAY,    /*!< kept on, though the mode be open */
+};
+
+/*! \brief A mode as a server wants it. All zeros: OFF. */
+struct fork_keys_order {
+	enum fork_keys_mode mode;
+	uint16_t stopped;  /*!< keys that BLOCK and BUFFER stop, by their bits */
+	enum fork_kept kept;
+	uint64_t until_ms; /*!< in force no longer than this; 0: no limit */
 };
 
 enum fork_key_verdict {
@@ -76,6 +94,9 @@ struct fork_keys {
 	struct fork_key held;      /*!< the key that has begun and not ended; digit 0: none */
 	uint64_t held_since_ms;
 	enum fork_key_verdict held_verdict;
+	bool held_taken;           /*!< it will be kept, and taken at once */
+	bool stay;                 /*!< the kept ones stay though the mode is open */
+	uint64_t until_ms;         /*!< then the mode becomes PASS; 0: no limit */
 	struct fork_key kept[FORK_KEYS_MAX]; /*!< a ring */
 	unsigned int first, count;
 	unsigned int due;          /*!< so many of the kept ones may go although the mode holds them */
@@ -93,7 +114,21 @@ int fork_keys_mode_parse(const char *text, enum fork_keys_mode *mode, uint16_t *
 const char *fork_keys_mode_name(enum fork_keys_mode mode);
 const char *fork_key_verdict_name(enum fork_key_verdict verdict);
 
+/*!
+ * \brief Read keys alone: "0-9*".
+ * \retval 0 done \retval -1 it makes no sense, or names none
+ */
+int fork_keys_digits_parse(const char *text, uint16_t *stopped);
+const char *fork_kept_name(enum fork_kept kept);
+
+/*! \brief The dialplan's way: what is kept goes once the mode is open; without a limit. */
 void fork_keys_set(struct fork_keys *k, enum fork_keys_mode mode, uint16_t stopped);
+/*! \brief The server's way. A key that is held will be kept as its beginning was judged. */
+void fork_keys_obey(struct fork_keys *k, const struct fork_keys_order *order);
+/*! \brief Whoever gave the last order is gone: PASS; what is kept stays. */
+void fork_keys_leave(struct fork_keys *k);
+/*! \brief Look at the clock: is the mode past its limit? Each key that is judged looks by itself. */
+void fork_keys_look(struct fork_keys *k, uint64_t now_ms);
 
 /*!
  * \brief A key goes down.

@@ -68,6 +68,7 @@ static void finish(struct fork_link *link, const char *reason)
 	fork_wire_kill(link);
 	atomic_store(&link->dead, true);
 	fork_set_state(link, FORK_DONE);
+	fork_guard_leave(&link->guard);
 	fork_receive_lost(link);
 	fork_link_stats(link, &stats);
 	count_unsent(link, &stats);
@@ -318,7 +319,15 @@ void fork_pulse(void)
 	}
 }
 
-/*! \brief The server takes nothing: is it lost? */
+/*! \brief To the next look; a guard's limit, should no key come, is told within a second of it. */
+static int64_t tick_us(struct fork_link *link)
+{
+	int64_t limit_us = fork_guard_next_ms(&link->guard) * 1000 + 1000;
+
+	return limit_us > 0 && limit_us < TICK_US ? limit_us : TICK_US;
+}
+
+/*! \brief The server takes nothing: is it lost? Is a guard's time over? */
 static void check_stall(struct fork_link *link)
 {
 	uint64_t stall_us = (uint64_t) link->params.stall_timeout_ms * 1000;
@@ -332,7 +341,10 @@ static void check_stall(struct fork_link *link)
 		attempt_failed(link, "the server has taken no audio for too long");
 		return;
 	}
-	fork_wire_timer(link, TICK_US);
+	if (fork_guard_look(&link->guard)) {
+		fork_wire_want_write(link);
+	}
+	fork_wire_timer(link, tick_us(link));
 }
 
 void fork_timer_fired(struct fork_link *link)

@@ -16,6 +16,7 @@
  * fork_send.c    what is sent next
  * fork_receive.c what the server says
  * fork_event.c   what the owner is told
+ * fork_guard.c   what the server orders for the keys
  * fork_tell.c    the JSON messages, and those that wait to be sent
  * fork_wire.c    libwebsockets, and the frames sent past it (fork_frame.c)
  */
@@ -27,7 +28,7 @@
 #include <pthread.h>
 
 #include "fork_audio.h"
-#include "fork_digits.h"
+#include "fork_guard.h"
 #include "fork_message.h"
 #include "fork_play.h"
 #include "fork_resolve.h"
@@ -55,7 +56,7 @@ struct fork_told {
  * is DONE, one while it is on the stack of links with news, one per look-up under way.
  *
  * Order of locks: `lock` is a leaf, taken alone and for a copy of a few bytes only; the
- * channel's thread takes none.
+ * channel's thread takes none, but for those of the prompts and of the guard.
  */
 struct fork_link {
 	/* Fixed after fork_link_open(). */
@@ -80,7 +81,7 @@ struct fork_link {
 	_Atomic uint64_t bytes_sent;
 	_Atomic uint64_t overrun_told_us, overrun_next_us; /*!< of the ring's drops; the next event */
 	struct fork_ring ring;
-	struct fork_digits digits;
+	struct fork_guard guard;      /*!< keys on their way to the server, and what it does to them */
 	struct fork_play *play;       /*!< the server's prompts, with a lock of their own; NULL without json */
 
 	pthread_mutex_t lock;         /*!< guards the next five */

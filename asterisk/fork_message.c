@@ -26,6 +26,10 @@ enum key {
 	KEY_DIRECTION,
 	KEY_ON,
 	KEY_TEXT,
+	KEY_MODE,
+	KEY_DIGITS,
+	KEY_LIMIT,
+	KEY_KEPT,
 	KEYS,
 };
 
@@ -38,6 +42,8 @@ static const struct {
 	[FORK_ASK_PLAY] = { "play", BIT(KEY_PLAY), BIT(KEY_RATE) | BIT(KEY_WHISPER) | BIT(KEY_LIVE) },
 	[FORK_ASK_END] = { "end", BIT(KEY_PLAY), 0 },
 	[FORK_ASK_MARK] = { "mark", BIT(KEY_PLAY) | BIT(KEY_NAME), BIT(KEY_AT) },
+	[FORK_ASK_GUARD] = { "guard", BIT(KEY_NAME) | BIT(KEY_MODE), BIT(KEY_PLAY) | BIT(KEY_AT)
+		| BIT(KEY_DIGITS) | BIT(KEY_LIMIT) | BIT(KEY_KEPT) },
 	[FORK_ASK_CLEAR] = { "clear", 0, BIT(KEY_PLAY) },
 	[FORK_ASK_PAUSE] = { "pause", BIT(KEY_PLAY), 0 },
 	[FORK_ASK_RESUME] = { "resume", BIT(KEY_PLAY), 0 },
@@ -148,12 +154,58 @@ static bool get_said(struct fork_request *request, const struct fork_json_value 
 	return fork_json_get_text(value, request->text, sizeof(request->text));
 }
 
+static bool get_mode(struct fork_request *request, const struct fork_json_value *value)
+{
+	uint16_t all;
+	char name[8];
+
+	/* "block(0-9)" does not fit: the digits have a key of their own. */
+	return fork_json_get_text(value, name, sizeof(name))
+		&& !fork_keys_mode_parse(name, &request->mode, &all)
+		&& !strcmp(name, fork_keys_mode_name(request->mode));
+}
+
+static bool get_digits(struct fork_request *request, const struct fork_json_value *value)
+{
+	char digits[64];
+
+	return fork_json_get_text(value, digits, sizeof(digits))
+		&& !fork_keys_digits_parse(digits, &request->stopped);
+}
+
+static bool get_limit(struct fork_request *request, const struct fork_json_value *value)
+{
+	int64_t limit_ms;
+
+	if (!fork_json_get_int(value, 0, 3600000, &limit_ms)) {
+		return false;
+	}
+	request->limit_ms = (uint32_t) limit_ms;
+	return true;
+}
+
+static bool get_kept(struct fork_request *request, const struct fork_json_value *value)
+{
+	char name[8];
+
+	if (!fork_json_get_text(value, name, sizeof(name))) {
+		return false;
+	}
+	for (int kept = FORK_KEPT_TAKE; kept <= FORK_KEPT_STAY; kept++) {
+		if (!strcmp(name, fork_kept_name((enum fork_kept) kept))) {
+			request->kept = (enum fork_kept) kept;
+			return true;
+		}
+	}
+	return false;
+}
+
 static const struct {
 	const char *name, *wanted;
 	bool (*get)(struct fork_request *request, const struct fork_json_value *value);
 } keys[KEYS] = {
-	[KEY_TYPE] = { "type", "one of play, end, mark, clear, pause, resume, mute, stream, counters, "
-		"text, stop", get_type },
+	[KEY_TYPE] = { "type", "one of play, end, mark, guard, clear, pause, resume, mute, stream, "
+		"counters, text, stop", get_type },
 	[KEY_PLAY] = { "play", ID_WANTED, get_play },
 	[KEY_NAME] = { "name", ID_WANTED, get_name },
 	[KEY_RATE] = { "rate", "8000, 16000, 24000 or 48000", get_rate },
@@ -163,6 +215,10 @@ static const struct {
 	[KEY_DIRECTION] = { "direction", "in, out or both", get_direction },
 	[KEY_ON] = { "on", "true or false", get_on },
 	[KEY_TEXT] = { "text", "a string of at most 1024 bytes without U+0000", get_said },
+	[KEY_MODE] = { "mode", "block, buffer, pass or off", get_mode },
+	[KEY_DIGITS] = { "digits", "some of 0-9 * # A-D, as in 0-9*,", get_digits },
+	[KEY_LIMIT] = { "limit_ms", "a whole number from 0 to 3600000", get_limit },
+	[KEY_KEPT] = { "kept", "take, release or stay", get_kept },
 };
 
 struct message {
@@ -224,10 +280,32 @@ static int read_field(const struct message *m, struct fork_request *request, enu
 	return -1;
 }
 
+/*! \brief What a guard's fields mean together. */
+static int read_guard(const struct message *m, struct fork_request *request)
+{
+	bool stops = request->mode == FORK_KEYS_BLOCK || request->mode == FORK_KEYS_BUFFER;
+
+	if (m->values[KEY_AT].kind && !m->values[KEY_PLAY].kind) {
+		snprintf(m->why, m->why_size, "play is missing: at_ms is a place in a prompt");
+		return -1;
+	}
+	if (!m->values[KEY_PLAY].kind) {
+		request->at_ms = 0;
+	}
+	if (!stops) {
+		request->stopped = 0;
+		request->limit_ms = 0;
+	}
+	return 0;
+}
+
 static int read_fields(const struct message *m, struct fork_request *request)
 {
+	bool guard = request->ask == FORK_ASK_GUARD;
+
 	request->rate_hz = request->ask == FORK_ASK_PLAY ? 8000 : 0;
-	request->at_ms = request->ask == FORK_ASK_MARK ? -1 : 0;
+	request->at_ms = request->ask == FORK_ASK_MARK || guard ? -1 : 0;
+	request->stopped = guard ? FORK_KEYS_EVERY : 0;
 	for (unsigned int i = 0; i < KEYS; i++) {
 		bool needed = asks[request->ask].needed & BIT(i);
 		bool given = (asks[request->ask].optional & BIT(i)) && m->values[i].kind;
@@ -236,7 +314,7 @@ static int read_fields(const struct message *m, struct fork_request *request)
 			return -1;
 		}
 	}
-	return 0;
+	return guard ? read_guard(m, request) : 0;
 }
 
 int fork_request_parse(struct fork_request *request, const char *text, size_t length,

@@ -22,6 +22,7 @@
 #include <stdint.h>
 
 #include "fork_json.h"
+#include "fork_keys.h"
 #include "fork_ring.h"
 
 /*! Longest text message, in bytes, either way. */
@@ -34,6 +35,7 @@ enum fork_ask {
 	FORK_ASK_PLAY,
 	FORK_ASK_END,
 	FORK_ASK_MARK,
+	FORK_ASK_GUARD,
 	FORK_ASK_CLEAR,
 	FORK_ASK_PAUSE,
 	FORK_ASK_RESUME,
@@ -47,12 +49,16 @@ enum fork_ask {
 /*! \brief One request of the server, checked; a field that its type does not have is zero. */
 struct fork_request {
 	enum fork_ask ask;
-	char play[FORK_ID_MAX];       /*!< empty: not given (allowed in `clear` alone) */
-	char name[FORK_ID_MAX];       /*!< the mark's */
+	char play[FORK_ID_MAX];       /*!< empty: not given (allowed in `clear` and `guard`) */
+	char name[FORK_ID_MAX];       /*!< the mark's or the guard's */
 	uint32_t rate_hz;             /*!< 8000, 16000, 24000 or 48000 */
 	bool whisper;
 	uint32_t live_ms;             /*!< at most 3600000, 0: nothing is skipped */
-	int64_t at_ms;                /*!< the mark's place, at most 10^9, -1: after the audio so far */
+	int64_t at_ms;                /*!< the place, at most 10^9, -1: after the audio so far */
+	enum fork_keys_mode mode;     /*!< the guard's, as the next three: OFF and TAKE are zero */
+	uint16_t stopped;             /*!< keys, by their bits; 0 unless the mode is BLOCK or BUFFER */
+	uint32_t limit_ms;            /*!< at most 3600000, 0: none; 0 unless BLOCK or BUFFER */
+	enum fork_kept kept;
 	bool direction[FORK_DIRECTIONS]; /*!< `in` is FORK_READ, `out` FORK_WRITE */
 	bool on;
 	char text[FORK_SAID_MAX];     /*!< valid UTF-8, no zero inside, but maybe line ends */

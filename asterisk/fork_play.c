@@ -45,6 +45,11 @@ struct fork_play *fork_play_new(unsigned int buffer_ms)
 	return play;
 }
 
+void fork_play_set_guard(struct fork_play *play, struct fork_guard *guard)
+{
+	play->guard = guard;
+}
+
 static void free_blocks(struct fork_block *block)
 {
 	while (block) {
@@ -107,6 +112,7 @@ struct fork_prompt *fork_play_slot(struct fork_play *play)
 			memset(p, 0, sizeof(*p));
 			p->used = true;
 			p->eventfd = -1;
+			p->guard = play->guard;
 			return p;
 		}
 	}
@@ -243,18 +249,20 @@ uint64_t fork_play_total_ms(struct fork_play *play)
 
 static bool take_mark(struct fork_play *play, struct fork_prompt *p, struct fork_play_news *news)
 {
-	struct fork_mark *mark = p->reached;
+	bool found = false;
+	struct fork_mark *mark;
 
-	if (!mark) {
-		return false;
+	while (!found && (mark = p->reached)) {
+		/* Guards are told by themselves. */
+		found = !mark->guards;
+		news->what = FORK_NEWS_MARK;
+		snprintf(news->name, sizeof(news->name), "%s", mark->ask.name);
+		news->played_ms = fork_prompt_ms(p, mark->played);
+		p->reached = mark->next;
+		free(mark);
+		play->marks--;
 	}
-	news->what = FORK_NEWS_MARK;
-	snprintf(news->name, sizeof(news->name), "%s", mark->name);
-	news->played_ms = fork_prompt_ms(p, mark->played);
-	p->reached = mark->next;
-	free(mark);
-	play->marks--;
-	return true;
+	return found;
 }
 
 static bool take_flag(bool *flag, struct fork_play_news *news, int what)

@@ -17,7 +17,8 @@
  *
  * Threads: the service thread fills and asks for news; one thread at a time plays a prompt; whispers
  * are taken by whoever writes to the channel. The one lock is a leaf, held for a copy of a few
- * kilobytes at most. The only system call under it is a write to the player's eventfd, which does
+ * kilobytes at most; but for the guard's (fork_guard.h), which may be taken under it. The only system
+ * call under it is a write to the player's eventfd, which does
  * not wait; under it, because the player closes that descriptor once it has let go.
  *
  * No clock, no socket, no Asterisk. Memory: blocks of 2 kB, as many as `buffer_ms` of audio need,
@@ -32,9 +33,10 @@
 #include <stdint.h>
 
 #include "fork_message.h"
+#include "fork_wish.h"
 
 #define FORK_PLAYS_MAX 8
-/*! Marks of all prompts that playback has not reached, or that have not been told. */
+/*! Marks, guards among them, of all prompts that playback has not reached, or that have not been told. */
 #define FORK_MARKS_MAX 128
 #define FORK_CLEARED_MAX 8
 #define FORK_PLAY_REPORT_MS 500
@@ -69,12 +71,15 @@ struct fork_play_news {
 /*! \brief All prompts of a fork. */
 struct fork_play;
 struct fork_prompt;
+struct fork_guard;
 
 const char *fork_play_how_name(enum fork_play_how how);
 
 /*! \param buffer_ms audio that may wait, of all prompts \return NULL: no memory */
 struct fork_play *fork_play_new(unsigned int buffer_ms);
 void fork_play_free(struct fork_play *play);
+/*! \brief Where the guards of prompts go to; before the first prompt. It must outlive them. */
+void fork_play_set_guard(struct fork_play *play, struct fork_guard *guard);
 
 /* ---- the service thread; a text returned says what is wrong, NULL: done ---- */
 
@@ -92,6 +97,9 @@ const char *fork_play_write(struct fork_play *play, const void *bytes, size_t le
 void fork_play_end(struct fork_play *play, const char *id);
 /*! \param at_ms place in the prompt, -1: after the audio written so far */
 const char *fork_play_mark(struct fork_play *play, const char *id, const char *name, int64_t at_ms);
+/*! \brief As fork_play_mark(); `ask` comes in force there, on the thread that plays. */
+const char *fork_play_guard(struct fork_play *play, const char *id, const struct fork_guard_ask *ask,
+	int64_t at_ms);
 /*! \param id empty: all */
 void fork_play_clear(struct fork_play *play, const char *id);
 void fork_play_pause(struct fork_play *play, const char *id, bool on);

@@ -9,7 +9,7 @@
  */
 
 /*! \file
- * \brief The audio of a prompt and the marks in it: no lock, no allocation.
+ * \brief The audio of a prompt and the marks in it: no allocation, no lock but the guard's.
  */
 
 #include "fork_prompt.h"
@@ -60,6 +60,9 @@ static void reach_marks(struct fork_prompt *p, uint64_t taken, uint64_t played)
 		mark->played = played;
 		if (p->played > played && mark->at > taken) {
 			mark->played += mark->at - taken;
+		}
+		if (mark->guards && p->guard) {
+			fork_guard_at(p->guard, &mark->ask, p->id, fork_prompt_ms(p, mark->played));
 		}
 		p->marks = mark->next;
 		mark->next = NULL;

@@ -14,7 +14,8 @@
  * Invariants of a prompt
  * - `taken` = `played` + `skipped`; `written` - `taken` samples wait in its blocks.
  * - Each mark is on one list: `marks`, sorted by place, until playback has started and reached it;
- *   then `reached`, in that order, until it is told.
+ *   then `reached`, in that order, until it is told. One that is a guard's goes to the keys the
+ *   moment that it is reached, and is told from there.
  * - `over` is final: no sample waits, no mark, and no counter changes any more.
  */
 
@@ -24,6 +25,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "fork_guard.h"
 #include "fork_play.h"
 
 #define FORK_BLOCK_SAMPLES 1020
@@ -37,7 +39,8 @@ struct fork_mark {
 	struct fork_mark *next;
 	uint64_t at;              /*!< samples before it */
 	uint64_t played;          /*!< once reached: of these, how many were played */
-	char name[FORK_ID_MAX];
+	bool guards;              /*!< a guard comes in force here */
+	struct fork_guard_ask ask; /*!< its name is the mark's, too */
 };
 
 struct fork_prompt {
@@ -62,6 +65,7 @@ struct fork_prompt {
 	uint64_t gap_us;
 	uint64_t gap_since_us;    /*!< 0: no gap at present */
 
+	struct fork_guard *guard; /*!< where guards go to; NULL: there are none */
 	struct fork_mark *marks, *reached;
 	bool started;
 	bool tell_started, tell_buffer, tell_wrong_rate, tell_played;
@@ -118,6 +122,7 @@ void fork_prompt_finish(struct fork_prompt *p, enum fork_play_how how, struct fo
 
 struct fork_play {
 	unsigned int buffer_ms;
+	struct fork_guard *guard; /*!< of all prompts */
 	_Atomic int whispers;     /*!< open ones */
 	_Atomic bool calls;       /*!< the service thread has something to do */
 	_Atomic uint64_t total_us;

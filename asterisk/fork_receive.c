@@ -31,6 +31,25 @@ static void mute(struct fork_link *link, const struct fork_request *request)
 }
 
 /*! \return what is wrong, NULL: done */
+static const char *guard(struct fork_link *link, const struct fork_request *request)
+{
+	struct fork_guard_ask ask = { .limit_ms = request->limit_ms, .order = {
+		.mode = request->mode, .stopped = request->stopped, .kept = request->kept } };
+	const char *wrong;
+
+	memcpy(ask.name, request->name, sizeof(ask.name));
+	if (!link->params.keys) {
+		return "the channel's keys are not seen";
+	}
+	if (request->play[0]) {
+		return fork_play_guard(link->play, request->play, &ask, request->at_ms);
+	}
+	wrong = fork_guard_now(&link->guard, &ask);
+	fork_tell_news(link);
+	return wrong;
+}
+
+/*! \return what is wrong, NULL: done */
 static const char *obey(struct fork_link *link, const struct fork_request *r)
 {
 	struct fork_play *play = link->play;
@@ -43,6 +62,8 @@ static const char *obey(struct fork_link *link, const struct fork_request *r)
 		break;
 	case FORK_ASK_MARK:
 		return fork_play_mark(play, r->play, r->name, r->at_ms);
+	case FORK_ASK_GUARD:
+		return guard(link, r);
 	case FORK_ASK_CLEAR:
 		fork_play_clear(play, r->play);
 		break;

@@ -122,6 +122,7 @@ static void free_parts(struct fork_link *link)
 	free(link->replies);
 	free(link->inbox);
 	fork_play_free(link->play);
+	fork_guard_destroy(&link->guard);
 	free(link->gathered);
 	free(link->message);
 }
@@ -170,6 +171,11 @@ static void *copy_of(const void *what, size_t size, bool *failed)
 	return copy;
 }
 
+static uint64_t now_ms(void)
+{
+	return fork_now_us() / 1000;
+}
+
 /*! \brief Memory for all that a link of these parameters needs. \retval -1 there is not enough */
 static int alloc_parts(struct fork_link *link, const struct fork_link_params *p)
 {
@@ -192,6 +198,9 @@ static int alloc_parts(struct fork_link *link, const struct fork_link_params *p)
 		link->play = fork_play_new(p->play_buffer_ms);
 		failed = failed || !link->replies || !link->inbox || !link->play;
 	}
+	if (link->play && p->keys) {
+		fork_play_set_guard(link->play, &link->guard);
+	}
 	link->gathered = malloc(link->message_bytes);
 	fork_ring_init(&link->ring, memory, cells);
 	return failed || !memory || !link->message || !link->gathered ? -1 : 0;
@@ -208,6 +217,7 @@ struct fork_link *fork_link_open(const struct fork_link_params *params, void *us
 		return NULL;
 	}
 	link->params = *params;
+	fork_guard_init(&link->guard, &link->ring.head, now_ms);
 	if (alloc_parts(link, params)) {
 		free_parts(link);
 		free(link);
@@ -274,15 +284,27 @@ void fork_link_stream(struct fork_link *link, bool on)
 void fork_link_digit(struct fork_link *link, char digit, unsigned int duration_ms,
 	enum fork_key_verdict verdict)
 {
-	const struct fork_digit entry = {
-		.cell = atomic_load_explicit(&link->ring.head, memory_order_relaxed),
-		.duration_ms = duration_ms, .verdict = (uint8_t) verdict, .digit = digit,
-	};
+	const struct fork_key key = { .digit = digit, .duration_ms = duration_ms };
 
 	if (link->params.json && !atomic_load_explicit(&link->dead, memory_order_relaxed)
-		&& fork_digits_push(&link->digits, &entry)) {
+		&& fork_guard_key(&link->guard, &key, verdict)) {
 		fork_tell_news(link);
 	}
+}
+
+uint64_t fork_link_wishes(struct fork_link *link)
+{
+	return atomic_load(&link->guard.waits);
+}
+
+bool fork_link_take_wish(struct fork_link *link, struct fork_wish *wish)
+{
+	return fork_guard_take(&link->guard, wish);
+}
+
+void fork_link_guard_over(struct fork_link *link, uint64_t number)
+{
+	fork_guard_over(&link->guard, number);
 }
 
 void fork_link_hangup(struct fork_link *link, int cause)
@@ -306,6 +328,7 @@ void fork_link_close(struct fork_link *link, const char *reason)
 	}
 	pthread_mutex_unlock(&link->lock);
 	atomic_store(&link->closing, true);
+	fork_guard_leave(&link->guard);
 	/* Of a link that has ended by itself what has come is played. */
 	if (link->play && !atomic_load(&link->dead)) {
 		fork_play_shut(link->play);
@@ -323,10 +346,10 @@ void fork_link_stats(struct fork_link *link, struct fork_stats *stats)
 	}
 	stats->frames_sent = atomic_load(&link->frames_sent);
 	stats->messages_sent = atomic_load(&link->messages_sent);
-	stats->digits = atomic_load(&link->digits.taken);
-	stats->digits_lost = atomic_load(&link->digits.lost);
+	stats->digits = atomic_load(&link->guard.digits.taken);
+	stats->digits_lost = atomic_load(&link->guard.digits.lost);
 	stats->bad_messages = atomic_load(&link->bad_messages);
-	stats->replies_lost = atomic_load(&link->replies_lost);
+	stats->replies_lost = atomic_load(&link->replies_lost) + atomic_load(&link->guard.lost);
 	stats->bytes_sent = atomic_load(&link->bytes_sent);
 	stats->failures = atomic_load(&link->failed);
 	stats->overruns = atomic_load(&link->overruns);

@@ -31,6 +31,7 @@
 #include "fork_keys.h"
 #include "fork_ring.h"
 #include "fork_url.h"
+#include "fork_wish.h"
 
 /*! Bytes of an audio message, unless asked otherwise: 20 ms of signed linear, 16 bit, 8 kHz. */
 #define FORK_MESSAGE_BYTES 320
@@ -97,6 +98,7 @@ struct fork_link_params {
 	unsigned int rate_hz_out;   /*!< of the audio sent: 8000 or 16000 */
 	unsigned int message_ms;    /*!< length of an audio message: 20, 40, … 200 */
 	bool json;                  /*!< messages in JSON, both ways */
+	bool keys;                  /*!< with json: the channel's keys are seen, so they can be guarded */
 	const struct fork_facts *facts; /*!< with json; may be NULL */
 	unsigned int play_buffer_ms;    /*!< with json: audio kept that waits to be played */
 	char tls_ca[256];           /*!< PEM file added to the system's authorities, may be empty */
@@ -179,6 +181,17 @@ void fork_link_stream(struct fork_link *link, bool on);
  */
 void fork_link_digit(struct fork_link *link, char digit, unsigned int duration_ms,
 	enum fork_key_verdict verdict);
+
+/*!
+ * \brief What the server wishes for the keys; whoever judges them looks before each.
+ *
+ * One load, where there is none. \return the oldest wish's number, 0: there is none
+ */
+uint64_t fork_link_wishes(struct fork_link *link);
+/*! \brief Take the oldest wish; the channel's lock is held. \retval false there is none */
+bool fork_link_take_wish(struct fork_link *link, struct fork_wish *wish);
+/*! \brief Somebody else has set the mode after the wish of this number. */
+void fork_link_guard_over(struct fork_link *link, uint64_t number);
 
 /*! \brief The channel is gone: tell why, then as fork_link_close(). \param cause Q.850, or 0 */
 void fork_link_hangup(struct fork_link *link, int cause);

@@ -218,7 +218,7 @@ int fork_send_stop(struct fork_link *link)
 
 bool fork_digit_place(struct fork_link *link)
 {
-	const struct fork_digit *digit = fork_digits_first(&link->digits);
+	const struct fork_digit *digit = fork_digits_first(&link->guard.digits);
 
 	if (!digit || link->told_of.digit_placed
 		|| atomic_load_explicit(&link->ring.tail, memory_order_acquire) < digit->cell) {
@@ -247,29 +247,45 @@ bool fork_digit_due(const struct fork_link *link)
 	return true;
 }
 
-static const char *verdict_name(unsigned int verdict)
+static int send_guard(struct fork_link *link)
 {
-	static const char *const names[] = {
-		[FORK_KEY_PASSED] = "passed", [FORK_KEY_BLOCKED] = "blocked",
-		[FORK_KEY_BUFFERED] = "buffered", [FORK_KEY_RELEASED] = "released",
-	};
+	struct fork_guard_note note;
+	struct fork_json j;
 
-	return verdict < sizeof(names) / sizeof(*names) ? names[verdict] : "";
+	fork_guard_note(&link->guard, &note);
+	fork_json_begin(&j, text_room(link), FORK_TEXT_MAX, "guard");
+	fork_json_text(&j, "name", note.name);
+	fork_json_text(&j, "mode", fork_keys_mode_name(note.mode));
+	if (note.why == FORK_GUARD_PLACE) {
+		fork_json_text(&j, "play", note.play);
+		fork_json_int(&j, "played_ms", (int64_t) note.played_ms);
+	}
+	fork_json_text(&j, "why", fork_guard_why_name(note.why));
+	fork_json_int(&j, "at_ms", at_ms(link));
+	return send_text(link, &j);
 }
 
-static int send_digit(struct fork_link *link)
+static int send_digit(struct fork_link *link, const struct fork_digit *first)
 {
-	const struct fork_digit *first = fork_digits_first(&link->digits);
 	struct fork_json j;
 
 	fork_json_begin(&j, text_room(link), FORK_TEXT_MAX, "digit");
 	fork_json_text(&j, "digit", (char []) { first->digit, '\0' });
 	fork_json_int(&j, "duration_ms", first->duration_ms);
-	fork_json_text(&j, "verdict", verdict_name(first->verdict));
+	fork_json_text(&j, "verdict", fork_key_verdict_name((enum fork_key_verdict) first->verdict));
 	fork_json_int(&j, "at_ms", at_ms(link));
-	fork_digits_pop(&link->digits);
-	link->told_of.digit_placed = false;
 	return send_text(link, &j);
+}
+
+/*! \brief The oldest key or guard; should the connection break, it is lost with it. */
+static int send_next(struct fork_link *link)
+{
+	const struct fork_digit *first = fork_digits_first(&link->guard.digits);
+	int res = first->guard ? send_guard(link) : send_digit(link, first);
+
+	fork_digits_pop(&link->guard.digits);
+	link->told_of.digit_placed = false;
+	return res;
 }
 
 /* ---- the queue ---- */
@@ -337,7 +353,7 @@ static int send_reply(struct fork_link *link)
 
 bool fork_tell_waits(struct fork_link *link)
 {
-	return link->replies_used || fork_digits_first(&link->digits);
+	return link->replies_used || fork_digits_first(&link->guard.digits);
 }
 
 int fork_send_told(struct fork_link *link)
@@ -357,7 +373,7 @@ int fork_send_told(struct fork_link *link)
 	} else if (link->replies_used) {
 		res = send_reply(link);
 	} else if (fork_digit_due(link)) {
-		res = send_digit(link);
+		res = send_next(link);
 	} else {
 		return 0;
 	}

@@ -40,6 +40,9 @@ static int set_mode(struct ast_channel *chan, const char *value)
 			"hung up, or the module unloaded\n", ast_channel_name(chan));
 		return -1;
 	}
+	/* Of this and what a fork's server wishes the later counts. */
+	audiofork_guard_catch_up(guard, chan);
+	audiofork_guard_disown(guard, chan);
 	fork_keys_set(&guard->keys, mode, stopped);
 	return 0;
 }
@@ -56,6 +59,7 @@ static int set_release(struct ast_channel *chan, const char *value)
 		return -1;
 	}
 	if (guard) {
+		audiofork_guard_catch_up(guard, chan);
 		fork_keys_release(&guard->keys, count);
 	}
 	return 0;
@@ -160,6 +164,9 @@ static int guard_read(struct ast_channel *chan, const char *function, char *what
 	}
 	ast_channel_lock(chan);
 	guard = audiofork_guard_find(chan);
+	if (guard) {
+		audiofork_guard_catch_up(guard, chan);
+	}
 	res = read_locked(guard ? &guard->keys : &none, S_OR(what, ""), text);
 	if (guard) {
 		audiofork_guard_rest(guard, chan);

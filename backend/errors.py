@@ -14,6 +14,7 @@ DialogError
 │   └── SynthesisUnavailable
 ├── StorageUnavailable   PostgreSQL cannot be reached; nothing was stored
 ├── HttpFailed           another system was asked over HTTP and gave no usable answer
+├── BusUnavailable       the bus cannot be reached, or does not let us in
 └── ScenarioError        the scenario cannot be loaded, or its result is not JSON
     ├── FlowError             a flow's file is wrong: file, line, node and what was expected
     └── FlowValueError        a flow's text or condition: cannot be read, or a value does not fit
@@ -93,6 +94,10 @@ class HttpFailed(DialogError):
         super().__init__(text)
         self.timeout = timeout
         self.status = status
+
+
+class BusUnavailable(DialogError):
+    """The bus cannot be reached, or does not let us in. The message holds no secret."""
 
 
 class ScenarioError(DialogError):

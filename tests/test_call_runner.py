@@ -20,6 +20,7 @@ from backend.dialing.policy import Rules
 from backend.errors import CommandTimeout, Hangup, RecognitionUnavailable, SynthesisUnavailable
 from backend.model import CallEnded, CallStarted, Reason, Record, TaskState
 from backend.protocol.agi import Reply
+from backend.protocol.channels import TARGET_URI
 from tests.fakes.channel import FakeChannel
 from tests.fakes.prompts import FakePrompts
 from tests.fakes.speech import FakeRecognizer
@@ -46,7 +47,10 @@ class FakeAgi(FakeChannel):
     def command(self, command: str, *args: object, timeout_s: float) -> Reply:
         if command == "GET FULL VARIABLE":
             self.poll_hangup()
-            return Reply(200, "", "1", "|".join(self.variables.get(name, "") for name in VARIABLES))
+            values = [self.variables.get(name, "") for name in VARIABLES]
+            if TARGET_URI in str(args[0]):
+                values.append(self.variables.get("target_uri", ""))
+            return Reply(200, "", "1", "|".join(values))
         if command == "EXEC":
             self.poll_hangup()
             self.executed.append((str(args[0]), str(args[1])))
@@ -257,3 +261,17 @@ def test_a_call_that_is_gone_before_it_began_leaves_no_record(
 def test_every_call_has_an_id_of_its_own() -> None:
     ids = {Run(lambda call: str(call.id)).ended.result for _ in range(3)}
     assert len(ids) == 3
+
+
+@pytest.mark.parametrize(
+    ("channel", "target", "kind"),
+    [
+        ("PJSIP/x-1", "sip:7@h", "sip"),
+        ("PJSIP/x-1", "sip:7@h;transport=ws", "webrtc"),
+        ("Local/x-1", "sip:7@h;transport=ws", "local"),  # it is not asked
+    ],
+)
+def test_the_kind_of_its_channel(channel: str, target: str, kind: str) -> None:
+    agi = FakeAgi(DIALOG_FORK_ID="fork-1", target_uri=target)
+    agi.env["agi_channel"] = channel
+    assert Run(lambda call: None, agi).started.channel_kind == kind

@@ -15,7 +15,7 @@ from tests import native
 FUZZ = Path(__file__).parent / "fuzz"
 SANITIZED = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 TARGETS = {
-    "message": (200_000, ["fork_json", "fork_json_write", "fork_message"]),
+    "message": (200_000, ["fork_json", "fork_json_write", "fork_keys", "fork_message"]),
     "options": (50_000, ["fork_options", "fork_url"]),
 }
 

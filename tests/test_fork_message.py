@@ -18,11 +18,11 @@ from hypothesis import strategies as st
 
 from tests import native
 
-PARTS = ["fork_json", "fork_json_write", "fork_message"]
+PARTS = ["fork_json", "fork_json_write", "fork_keys", "fork_message"]
 ID_64 = "x" * 64
 EMPTY = {
     "play": "", "name": "", "rate": "0", "whisper": "0", "live_ms": "0", "at_ms": "0", "in": "0",
-    "out": "0", "on": "0", "text": "",
+    "out": "0", "on": "0", "mode": "off", "stopped": "0", "limit_ms": "0", "kept": "take", "text": "",
 }  # fmt: skip
 
 
@@ -45,7 +45,7 @@ def fields(lib: ctypes.CDLL, text: str | bytes) -> dict[str, str]:
     """All fields of an accepted message; its `about` must be its type."""
     shown = show(lib, text)
     assert not shown.startswith("!"), shown
-    found = dict(line.split("=", 1) for line in shown.split("\n", 11))
+    found = dict(line.split("=", 1) for line in shown.split("\n", 15))
     assert found.pop("about") == found["type"]
     return found
 
@@ -86,6 +86,19 @@ def write(lib: ctypes.CDLL, text: bytes | None, size: int = 16384, **other: int)
      ('{"type":"mark","play":"a","name":"b","at_ms":0}', {"play": "a", "name": "b"}),
      ('{"type":"mark","play":"a","name":"b","at_ms":1000000000}',
       {"play": "a", "name": "b", "at_ms": "1000000000"}),
+     ('{"type":"guard","name":"g","mode":"block"}',
+      {"name": "g", "mode": "block", "stopped": "ffff"}),
+     ('{"type":"guard","name":"g","mode":"buffer","digits":"0-9*","limit_ms":9500,"kept":"stay"}',
+      {"name": "g", "mode": "buffer", "stopped": "7ff", "limit_ms": "9500", "kept": "stay"}),
+     ('{"type":"guard","name":"g","mode":"block","digits":"#","limit_ms":3600000,"play":"p",'
+      '"at_ms":4500}',
+      {"name": "g", "mode": "block", "stopped": "800", "limit_ms": "3600000", "play": "p",
+       "at_ms": "4500"}),
+     ('{"type":"guard","name":"g","mode":"pass","play":"p","kept":"release"}',
+      {"name": "g", "mode": "pass", "play": "p", "at_ms": "-1", "kept": "release"}),
+     # What is for block and buffer alone is checked and passed over.
+     ('{"type":"guard","name":"g","mode":"off","digits":"1","limit_ms":5,"kept":"take"}',
+      {"name": "g"}),
      ('{"type":"clear"}', {}),
      ('{"type":"clear","play":"a"}', {"play": "a"}),
      ('{"type":"pause","play":"a"}', {"play": "a"}),
@@ -123,7 +136,7 @@ def test_forms_of_one_message(lib: ctypes.CDLL, text: str) -> None:
 
 @pytest.mark.parametrize(
     ("text", "about", "named"),
-    [('{"play":"a"}', "message", "type is missing: one of play, end, mark, clear, pause"),
+    [('{"play":"a"}', "message", "type is missing: one of play, end, mark, guard, clear, pause"),
      ('{"type":"Play","play":"a"}', "message", "type: one of play, end"),
      ('{"type":"start"}', "message", "type: one of"),
      ('{"type":"' + "play" * 9 + '"}', "message", "type: one of"),
@@ -164,6 +177,19 @@ def test_forms_of_one_message(lib: ctypes.CDLL, text: str) -> None:
      ('{"type":"mark","play":"a","name":"b","at_ms":18446744073709551616}', "mark", "at_ms: a"),
      ('{"type":"mark","play":"a","name":"b","at_ms":1.5}', "mark", "at_ms: a whole number"),
      ('{"type":"mark","play":"a","name":"b","at_ms":null}', "mark", "at_ms: a whole number"),
+     ('{"type":"guard","mode":"block"}', "guard", "name is missing: an id"),
+     ('{"type":"guard","name":"g"}', "guard", "mode is missing: block, buffer, pass or off is"),
+     ('{"type":"guard","name":"g","mode":"BLOCK"}', "guard", "mode: block, buffer, pass or off"),
+     ('{"type":"guard","name":"g","mode":"block(1)"}', "guard", "mode: block, buffer, pass or"),
+     ('{"type":"guard","name":"g","mode":"block","digits":""}', "guard", "digits: some of 0-9 * #"),
+     ('{"type":"guard","name":"g","mode":"block","digits":"0-9)"}', "guard", "digits: some of"),
+     ('{"type":"guard","name":"g","mode":"pass","digits":"x"}', "guard", "digits: some of"),
+     ('{"type":"guard","name":"g","mode":"block","limit_ms":-1}', "guard", "limit_ms: a whole"),
+     ('{"type":"guard","name":"g","mode":"block","limit_ms":3600001}', "guard", "limit_ms: a whole"),
+     ('{"type":"guard","name":"g","mode":"block","kept":"keep"}', "guard", "kept: take, release or"),
+     ('{"type":"guard","name":"g","mode":"block","play":""}', "guard", "play: an id"),
+     ('{"type":"guard","name":"g","mode":"block","at_ms":5}', "guard",
+      "play is missing: at_ms is a place in a prompt"),
      ('{"type":"mute","direction":"read","on":true}', "mute", "direction: in, out or both"),
      ('{"type":"mute","direction":["in"],"on":true}', "mute", "direction: in, out or both"),
      ('{"type":"mute","direction":"in","on":"true"}', "mute", "on: true or false"),

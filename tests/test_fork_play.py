@@ -16,7 +16,7 @@ import pytest
 
 from tests import native
 
-PARTS = ["fork_fill", "fork_play", "fork_player", "fork_prompt"]
+PARTS = ["fork_fill", "fork_guard", "fork_play", "fork_player", "fork_prompt"]
 AUDIO, WAIT, PAUSED, OVER = range(4)
 END, CLEAR, DIGIT, TIMEOUT, HANGUP, LOST = range(6)
 ATTACHED, ATTACH_OVER, BUSY = range(3)

@@ -21,11 +21,21 @@ STANDARD_IO = {
     "threading",
     "time",
 }
-LIBRARY_IO = {"flask", "grpc", "gunicorn", "panoramisk", "psycopg2", "sqlalchemy", "yandex"}
+LIBRARY_IO = {
+    "confluent_kafka",
+    "flask",
+    "grpc",
+    "gunicorn",
+    "panoramisk",
+    "psycopg2",
+    "redis",
+    "sqlalchemy",
+    "yandex",
+}
 
 # A room's name → the rooms it may import from (besides itself). "pure" has no I/O at all.
 FOUNDATION = {"errors", "model"}
-PURE = {"protocol", "media", "keying", "flow"} | {
+PURE = {"protocol", "media", "keying", "flow", "bus.event", "bus.telling"} | {
     f"dialing.{room}" for room in ("policy", "progress", "outcomes", "routing")
 }
 MAY_IMPORT: dict[str, set[str]] = {
@@ -43,6 +53,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "dialing.routing": FOUNDATION,
     "ports": FOUNDATION,
     "dialing": FOUNDATION | PURE | {"ports"},
+    "bus.event": FOUNDATION | {"ports"},
+    "bus.telling": FOUNDATION | {"ports"},
+    "bus": FOUNDATION | PURE | {"ports"},
     "call": FOUNDATION | PURE | {"ports"},
     "call.shelf": FOUNDATION | PURE | {"call", "flow.run"},
     "scenarios": {""},

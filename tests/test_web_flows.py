@@ -18,7 +18,19 @@ from backend import cli, cli_flows, config
 from backend.cli_http import Answered
 from backend.dialing.policy import Rules
 from backend.http_api import ErrorAnswer
-from backend.http_flows import FlowAnswer, FlowErrorAnswer, FlowText, RolloutAnswers
+from backend.http_flows import (
+    ACTIONS,
+    ORDER_FIELDS,
+    PUT_FIELDS,
+    EntryAnswer,
+    FlowAnswer,
+    FlowErrorAnswer,
+    FlowFigures,
+    FlowText,
+    RolloutAnswer,
+    RolloutAnswers,
+    VersionAnswer,
+)
 from backend.storage.engine import make_engine
 from backend.storage.flows import Flows
 from backend.storage.routes import Routes
@@ -392,3 +404,11 @@ def test_an_order_that_is_refused_is_told(run: Callable[..., tuple[int, str, str
     assert code == 1
     assert "no flow of the name nosuch was published" in errors
     assert "is no flow's name" in run("all", "a/b")[2]
+
+
+def test_the_document_names_every_field() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "http.md").read_text(encoding="utf-8")
+    models = (RolloutAnswer, FlowFigures, VersionAnswer, EntryAnswer, FlowText, FlowAnswer)
+    names = {name for model in models for name in model.model_fields}
+    for name in (*names, *ORDER_FIELDS, *PUT_FIELDS, *ACTIONS, "fall_back", "problems"):
+        assert f"`{name}`" in page or f'"{name}"' in page, name

@@ -13,6 +13,8 @@ from sqlalchemy import Engine
 
 from backend.ami_events import EventLog
 from backend.ami_listener import AmiConnection
+from backend.app.bus import ProcessBus
+from backend.app.flows import tell_fall_back
 from backend.app.home import Heartbeat, Home, Records, ami_account, journal_root
 from backend.config import Settings
 from backend.dialing.dialer import Dialer
@@ -27,7 +29,7 @@ from backend.storage.engine import make_engine
 from backend.storage.flow_review import FlowReview
 from backend.storage.store import KeyValues
 from backend.storage.tasks import OpenTask, Tasks
-from backend.storage.upkeep import Events, Instance, Instances
+from backend.storage.upkeep import Events, Instance, Instances, Steps
 from backend.storage.waiting import Waiter
 from backend.supervisor import Ready
 
@@ -119,7 +121,8 @@ def run_control(stop: threading.Event, ready: Ready, home: Home) -> None:
         upkeep = threading.Thread(
             target=_keep_up, args=(stop, records, engine, settings), name="upkeep"
         )
-        fall_back = FallBack(FlowReview(engine))
+        bus = ProcessBus(home, "control", rooms)
+        fall_back = FallBack(FlowReview(engine), lambda fell: tell_fall_back(bus, fell))
         for start, end in (
             (ami.start, ami.stop),
             (sweeper.start, sweeper.stop),
@@ -144,6 +147,7 @@ def run_control(stop: threading.Event, ready: Ready, home: Home) -> None:
                 "swept": sweeper.settled_total,
                 "flows_taken_back": fall_back.taken_back_total,
                 **records.figures(),
+                **bus.figures(),
             }
 
         Heartbeat(Instances(engine), me).run(stop, figures)
@@ -155,6 +159,7 @@ def _keep_up(stop: threading.Event, records: Records, engine: Engine, settings: 
     while not stop.is_set():
         try:
             Events(engine).delete_older(settings.events_keep_days, stop)
+            Steps(engine).delete_older(settings.steps_keep_days, stop)
             Instances(engine).forget_old()
             KeyValues(engine).forget_expired(stop)
         except StorageUnavailable as error:

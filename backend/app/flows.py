@@ -6,10 +6,12 @@ import logging
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, get_args
 
 from sqlalchemy import Engine
 
+from backend.app.bus import ProcessBus
 from backend.call.scenario import ScenarioFunction
 from backend.call.shelf import Shelf
 from backend.config import Settings
@@ -18,7 +20,7 @@ from backend.flow.check import flow_circles
 from backend.flow.load import load_flow
 from backend.flow.model import Flow
 from backend.flow.published import FlowVersion, StoredRollout
-from backend.flow.rollout import Cohort, Order, Priority
+from backend.flow.rollout import FALL_BACK, Cohort, FellBack, Order, Priority
 from backend.flow.run import flow_scenario
 from backend.storage.changes import FLOWS_CHANNEL
 from backend.storage.flow_book import REFRESH_S, FlowBook
@@ -106,21 +108,36 @@ class FlowDesk(Flows):
     """The flows for the HTTP door; whoever changed one here finds the next request treated by
     it."""
 
-    def __init__(self, engine: Engine, book: FlowBook[Ready]) -> None:
+    def __init__(self, engine: Engine, book: FlowBook[Ready], bus: ProcessBus) -> None:
         super().__init__(engine)
         self._book = book
+        self._bus = bus
 
     def put(self, new: FlowVersion, *, priority: Priority = "normal", by: str) -> StoredRollout:
         """Raises FlowError, too: published flows that would enter each other without end."""
         self._refuse_circles(new)
         stored = super().put(new, priority=priority, by=by)
-        self._book.refresh()
+        self._changed(new.flow, "put", by, stored)
         return stored
 
     def change(self, flow: str, order: Order, *, by: str) -> StoredRollout | None:
         stored = super().change(flow, order, by=by)
-        self._book.refresh()
+        if stored is not None:
+            self._changed(flow, order.action, by, stored)
         return stored
+
+    def _changed(self, flow: str, action: str, by: str, stored: StoredRollout) -> None:
+        self._book.refresh()
+        now = stored.rollout
+        body = {
+            "action": action,
+            "by": by,
+            "state": now.state,
+            "stable": now.stable,
+            "candidate": now.candidate,
+            "share_percent": now.share,
+        }
+        tell(self._bus, flow, now.candidate or now.stable, body)
 
     def _refuse_circles(self, new: FlowVersion) -> None:
         view = self._book.view
@@ -130,6 +147,23 @@ class FlowDesk(Flows):
         mine = [one for one in flow_circles(flows) if one.source == flows[new.flow].source]
         if mine:
             raise FlowError(mine)
+
+
+def tell_fall_back(bus: ProcessBus, fell: FellBack) -> None:
+    """Other systems are told what the backend did by itself."""
+    body = {
+        "action": FALL_BACK,
+        "by": "asterisk-dialog",
+        "stable": fell.now,
+        "reason": fell.reason,
+        "hurt": fell.hurt,
+        "calls": list(fell.calls),
+    }
+    tell(bus, fell.flow, fell.version, body)
+
+
+def tell(bus: ProcessBus, flow: str, version: str | None, body: Mapping[str, Any]) -> None:
+    bus.out.publish(bus.teller.rollout(datetime.now(UTC), flow, version, body))
 
 
 def watch_flows(settings: Settings, engine: Engine, shelf: Shelf, rooms: ExitStack) -> Published:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from backend.agi_server import AgiServer, ThreadedAgi, listen, request_of
 from backend.ami_listener import AmiConnection
 from backend.ami_watch import EventWatch
+from backend.app.bus import ProcessBus
 from backend.app.flows import Published, watch_flows
 from backend.app.home import (
     Heartbeat,
@@ -25,6 +26,7 @@ from backend.app.home import (
 )
 from backend.app.screening import open_judges
 from backend.app.speech import open_speech
+from backend.bus.records import ToldRecords
 from backend.call.call import CallConfig
 from backend.call.legs import LegDesk
 from backend.call.others import LegServices
@@ -80,6 +82,8 @@ def run_voice(stop: threading.Event, ready: Ready, spec: VoiceSpec) -> None:
         engine = make_engine(spec.home.dsn, name=spec.name)
         rooms.callback(engine.dispose)
         records = Records(settings, spec.name, engine, rooms)
+        # Closed after the calls: what they tell at their end is delivered, too.
+        bus = ProcessBus(spec.home, spec.name, rooms)
         sink = _open_sink(settings, spec.number, rooms)
         watch = EventWatch()
         ami = AmiConnection(ami_account(settings, events="calls"), listeners=[watch])
@@ -91,7 +95,8 @@ def run_voice(stop: threading.Event, ready: Ready, spec: VoiceSpec) -> None:
         _watch_scenarios(settings, shelf, flows, rooms)
         leg_server, desk = _open_desk(settings, spec.number, rooms)
         legs = LegServices(desk, watch, Rules.of(settings), open_judges(settings))
-        services = _services(spec, stop, ami, sink, records, routes, shelf, flows, legs, rooms)
+        told = bus.told(records.journal)
+        services = _services(spec, stop, ami, sink, told, routes, shelf, flows, legs, rooms)
         server = _open_agi(settings, services, rooms)
         ready({"agi_port": server.port, "ws_port": sink.port})
 
@@ -109,6 +114,7 @@ def run_voice(stop: threading.Event, ready: Ready, spec: VoiceSpec) -> None:
                 "ami_connected": ami.connected,
                 **flows.told(),
                 **records.figures(),
+                **bus.figures(),
             }
 
         Heartbeat(Instances(engine), Instance(settings.node, spec.name)).run(stop, each_beat)
@@ -168,7 +174,7 @@ def _services(
     stop: threading.Event,
     ami: AmiConnection,
     sink: FrameSink,
-    records: Records,
+    records: ToldRecords,
     routes: RouteBook,
     shelf: Shelf,
     flows: Published,
@@ -203,7 +209,7 @@ def _services(
         ami=ami,
         streams=sink,
         recognizer=recognizer,
-        records=records.journal,
+        records=records,
         scenarios=shelf.current,
         route=lambda number: routes.scenario_for(number, "inbound"),
         prompts=_prompts(settings, synthesizer, rooms),

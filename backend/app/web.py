@@ -11,6 +11,7 @@ from flask import Flask
 from sqlalchemy import Engine
 
 from backend import web_server
+from backend.app.bus import ProcessBus
 from backend.app.flows import FlowDesk, watch_flows
 from backend.app.home import Home, open_shelf, watch_routes
 from backend.call.shelf import Names
@@ -81,7 +82,7 @@ def run_web(_stop: threading.Event, ready: Ready, home: Home) -> None:
             Tasks(engine),
             Overview(engine),
             _SeenAtOnce(engine, book),
-            FlowDesk(engine, flows.book),
+            FlowDesk(engine, flows.book, ProcessBus(home, "web", rooms)),
         )
 
     web_server.serve(

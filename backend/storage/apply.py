@@ -1,7 +1,7 @@
-"""Records into PostgreSQL: events, calls, utterances, and the progress of the tasks they move.
+"""Records into PostgreSQL: events, calls, utterances, steps, and what they move and count.
 
 One transaction a batch. Applying a batch twice changes nothing: only records that were new move
-a task.
+a task or count to a figure.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from backend.model import (
 )
 from backend.storage.changes import take_change_lock
 from backend.storage.engine import clean_or_none, clean_text, reaching, to_json
+from backend.storage.figures import count_figures
 from backend.storage.rows import PROGRESS_COLUMNS, progress_of, progress_values
 from backend.storage.tables import calls, events, steps, task_change, tasks, utterances
 
@@ -60,6 +61,7 @@ class RecordStore:
             try:
                 with self._engine.begin() as connection:
                     fresh = _insert(connection, records)
+                    count_figures(connection, fresh)
                     if move_tasks:
                         _move_tasks(connection, fresh)
                     return len(fresh)

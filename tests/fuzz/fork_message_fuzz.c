@@ -61,18 +61,25 @@ static bool is_id(const char *id)
 static void check_fields(const struct fork_request *r)
 {
 	bool play = r->ask == FORK_ASK_PLAY, mark = r->ask == FORK_ASK_MARK;
+	bool guard = r->ask == FORK_ASK_GUARD;
+	bool stops = guard && (r->mode == FORK_KEYS_BLOCK || r->mode == FORK_KEYS_BUFFER);
 	bool mute = r->ask == FORK_ASK_MUTE, stream = r->ask == FORK_ASK_STREAM;
 	bool named = play || mark || r->ask == FORK_ASK_END || r->ask == FORK_ASK_PAUSE
 		|| r->ask == FORK_ASK_RESUME;
 
 	HOLDS(r->ask <= FORK_ASK_STOP);
-	HOLDS(named ? is_id(r->play) : !*r->play || (r->ask == FORK_ASK_CLEAR && is_id(r->play)));
-	HOLDS(mark ? is_id(r->name) : !*r->name);
+	HOLDS(named ? is_id(r->play)
+		: !*r->play || ((guard || r->ask == FORK_ASK_CLEAR) && is_id(r->play)));
+	HOLDS(mark || guard ? is_id(r->name) : !*r->name);
 	HOLDS(play ? r->rate_hz == 8000 || r->rate_hz == 16000 || r->rate_hz == 24000
 		|| r->rate_hz == 48000 : !r->rate_hz);
 	HOLDS(play || !r->whisper);
 	HOLDS(r->live_ms <= (play ? 3600000 : 0));
-	HOLDS(mark ? r->at_ms >= -1 && r->at_ms <= 1000000000 : !r->at_ms);
+	HOLDS(mark || (guard && *r->play) ? r->at_ms >= -1 && r->at_ms <= 1000000000 : !r->at_ms);
+	HOLDS(guard ? r->mode <= FORK_KEYS_BUFFER : !r->mode);
+	HOLDS(stops == (r->stopped != 0));
+	HOLDS(r->limit_ms <= (stops ? 3600000 : 0));
+	HOLDS(guard ? r->kept <= FORK_KEPT_STAY : !r->kept);
 	HOLDS(mute == (r->direction[FORK_READ] || r->direction[FORK_WRITE]));
 	HOLDS(mute || stream || !r->on);
 	HOLDS(strlen(r->text) <= 1024 && is_utf8(r->text));
@@ -83,9 +90,30 @@ static void check_same(const struct fork_request *a, const struct fork_request *
 {
 	HOLDS(a->ask == b->ask && !strcmp(a->play, b->play) && !strcmp(a->name, b->name));
 	HOLDS(a->rate_hz == b->rate_hz && a->whisper == b->whisper && a->live_ms == b->live_ms);
+	HOLDS(a->mode == b->mode && a->stopped == b->stopped && a->limit_ms == b->limit_ms);
+	HOLDS(a->kept == b->kept);
 	HOLDS(a->at_ms == b->at_ms && a->on == b->on && !strcmp(a->text, b->text));
 	HOLDS(a->direction[FORK_READ] == b->direction[FORK_READ]);
 	HOLDS(a->direction[FORK_WRITE] == b->direction[FORK_WRITE]);
+}
+
+/*! \brief A guard's own fields, each as its text. */
+static void write_guard(struct fork_json *j, const struct fork_request *r)
+{
+	char digits[sizeof(FORK_KEYS_ALL)];
+	struct fork_keys keys = { .mode = r->mode, .stopped = r->stopped };
+
+	fork_json_text(j, "name", r->name);
+	fork_json_text(j, "mode", fork_keys_mode_name(r->mode));
+	fork_json_text(j, "kept", fork_kept_name(r->kept));
+	fork_json_int(j, "limit_ms", r->limit_ms);
+	if (*r->play && r->at_ms >= 0) {
+		fork_json_int(j, "at_ms", r->at_ms);
+	}
+	fork_keys_stopped(&keys, digits);
+	if (*digits) {
+		fork_json_text(j, "digits", digits);
+	}
 }
 
 /*! \brief The request as a server would send it, with a member that is to be passed over. */
@@ -109,6 +137,8 @@ static size_t write_request(const struct fork_request *r, char *room, size_t siz
 		if (r->at_ms >= 0) {
 			fork_json_int(&j, "at_ms", r->at_ms);
 		}
+	} else if (r->ask == FORK_ASK_GUARD) {
+		write_guard(&j, r);
 	} else if (r->ask == FORK_ASK_MUTE) {
 		fork_json_text(&j, "direction", !r->direction[FORK_WRITE] ? "in"
 			: r->direction[FORK_READ] ? "both" : "out");

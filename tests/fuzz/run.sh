@@ -16,7 +16,7 @@ flags=(-std=gnu11 -D_GNU_SOURCE -g -O1 -Wall -Wextra -Werror -Wno-missing-field-
     -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all)
 
 declare -A parts=(
-    [message]="fork_json fork_json_write fork_message"
+    [message]="fork_json fork_json_write fork_keys fork_message"
     [options]="fork_options fork_url"
 )
 

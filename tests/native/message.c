@@ -37,9 +37,11 @@ void message_show(const char *text, size_t length, char *out, size_t size)
 		snprintf(out, size, "!%s|%s", about, why);
 	} else {
 		snprintf(out, size, "type=%s\nabout=%s\nplay=%s\nname=%s\nrate=%u\nwhisper=%d\n"
-			"live_ms=%u\nat_ms=%lld\nin=%d\nout=%d\non=%d\ntext=%s", fork_ask_name(r.ask), about,
+			"live_ms=%u\nat_ms=%lld\nin=%d\nout=%d\non=%d\nmode=%s\nstopped=%x\nlimit_ms=%u\n"
+			"kept=%s\ntext=%s", fork_ask_name(r.ask), about,
 			r.play, r.name, r.rate_hz, r.whisper, r.live_ms, (long long) r.at_ms,
-			r.direction[FORK_READ], r.direction[FORK_WRITE], r.on, r.text);
+			r.direction[FORK_READ], r.direction[FORK_WRITE], r.on, fork_keys_mode_name(r.mode),
+			r.stopped, r.limit_ms, fork_kept_name(r.kept), r.text);
 	}
 	free(exact);
 }

@@ -1,0 +1,119 @@
+"""storage.notify: the bus of PostgreSQL, against a real one."""
+
+from __future__ import annotations
+
+import json
+import select
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg2
+import pytest
+from psycopg2 import extensions
+from sqlalchemy import Engine, text
+
+from backend.bus import publisher as module
+from backend.bus.publisher import Publisher
+from backend.errors import BusUnavailable
+from backend.ports import Letter
+from backend.storage.notify import NotifyCarrier
+from tests.fakes.bus import balance, event, until
+
+TOPIC = "dialog_events"
+
+
+class PgListener:
+    """LISTEN, as psql does."""
+
+    def __init__(self, dsn: str, topic: str = TOPIC) -> None:
+        self._connection: Any = psycopg2.connect(dsn)
+        self._connection.set_isolation_level(extensions.ISOLATION_LEVEL_AUTOCOMMIT)
+        with self._connection.cursor() as cursor:
+            cursor.execute(f'LISTEN "{topic}"')
+
+    def get(self, count: int) -> list[str]:
+        """The payloads of the next ``count``."""
+        end = time.monotonic() + 20
+        while len(self._connection.notifies) < count:
+            assert time.monotonic() < end, f"{len(self._connection.notifies)} of {count}"
+            select.select([self._connection], [], [], 0.5)
+            self._connection.poll()
+        found = self._connection.notifies[:count]
+        del self._connection.notifies[:count]
+        return [notify.payload for notify in found]
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+@pytest.fixture
+def listener(dsn: str) -> Iterator[PgListener]:
+    listener = PgListener(dsn)
+    yield listener
+    listener.close()
+
+
+def test_events_arrive_in_order(dsn: str, listener: PgListener) -> None:
+    publisher = Publisher(NotifyCarrier(dsn, TOPIC, name="test bus"), 10_000)
+    publisher.start()
+    for n in range(1200):
+        publisher.publish(event(n, {"text": "сумма \u0000 \ud800"}))
+    found = [json.loads(line) for line in listener.get(1200)]
+    assert [told["n"] for told in found] == list(range(1200))
+    assert found[0]["body"]["text"].startswith("сумма \u0000")
+    until(lambda: publisher.figures()["bus_published"] == 1200)
+    publisher.stop()
+
+
+def test_the_longest_payload(dsn: str, listener: PgListener) -> None:
+    carrier = NotifyCarrier(dsn, TOPIC, name="test bus")
+    longest = Letter("k", b"x" * carrier.limit_bytes)
+    assert not carrier.send([longest]).left
+    assert listener.get(1) == ["x" * 7999]
+    too_long = Letter("k", b"x" * (carrier.limit_bytes + 1))
+    assert "too long" in carrier.send([too_long]).why
+    carrier.close()
+
+
+def test_a_large_event_is_shortened(dsn: str, listener: PgListener) -> None:
+    publisher = Publisher(NotifyCarrier(dsn, TOPIC, name="test bus"), 100)
+    publisher.start()
+    publisher.publish(event(1, {"answer": "я" * 20_000, "ok": True}))
+    told = json.loads(listener.get(1)[0])
+    assert (told["shortened"], told["body"]["ok"]) == (True, True)
+    publisher.stop()
+
+
+def test_connections_that_are_cut_lose_nothing(
+    dsn: str, engine: Engine, listener: PgListener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "BACKOFF_S", (0.02, 0.1))
+    publisher = Publisher(NotifyCarrier(dsn, TOPIC, name="cut bus"), 1000)
+    publisher.start()
+    for n in range(200):
+        publisher.publish(event(n))
+        if n % 20 == 0:
+            with engine.begin() as connection:
+                connection.execute(
+                    text(
+                        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                        " WHERE application_name LIKE '%cut bus'"
+                    )
+                )
+    until(lambda: publisher.figures()["bus_published"] == 200)
+    found = [json.loads(line) for line in listener.get(200)]
+    first = dict.fromkeys(told["n"] for told in found)  # one may come twice, none out of order
+    assert list(first) == sorted(first)
+    assert balance(publisher) == 200
+    publisher.stop()
+
+
+def test_nobody_there() -> None:
+    carrier = NotifyCarrier("postgresql://u:geheim@127.0.0.1:9/x", TOPIC, name="test bus")
+    with pytest.raises(BusUnavailable, match="refused") as raised:
+        carrier.connect()
+    sent = carrier.send([Letter("k", b"{}")])
+    assert len(sent.left) == 1
+    assert "geheim" not in str(raised.value) + sent.why + carrier.where
+    carrier.close()
