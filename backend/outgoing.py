@@ -17,10 +17,14 @@ from collections.abc import Callable, Collection, Mapping
 from itertools import count
 from pathlib import Path
 from time import monotonic
+from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, urljoin, urlsplit
 
 from backend.errors import BadRequest, ConfigError, DialogError, HttpFailed
 from backend.ports import HttpAnswer, HttpRequest
+
+if TYPE_CHECKING:
+    from backend.config import Settings
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +55,16 @@ class Outgoing:
             self._tls = ssl.create_default_context(cafile=ca_file)
         except (OSError, ssl.SSLError) as error:
             raise ConfigError(f"flow_http_ca_file {ca_file}: {error}") from None
+
+    @classmethod
+    def of(cls, settings: Settings) -> Outgoing:
+        """As the settings say. Raises ConfigError."""
+        secrets = settings.flow_http_secrets.items()
+        return cls(
+            settings.flow_http_hosts,
+            {name: value.get_secret_value() for name, value in secrets},
+            settings.flow_http_ca_file,
+        )
 
     def send(self, request: HttpRequest) -> HttpAnswer:
         """See ports.HttpDoor. A redirect is followed only where it leads to the same host and port

@@ -23,7 +23,7 @@ from backend.flow.published import FlowVersion, StoredRollout
 from backend.flow.rollout import FALL_BACK, Cohort, FellBack, Order, Priority
 from backend.flow.run import flow_scenario
 from backend.storage.changes import FLOWS_CHANNEL
-from backend.storage.flow_book import REFRESH_S, FlowBook
+from backend.storage.flow_book import REFRESH_S, FlowBook, fingerprint
 from backend.storage.flows import Flows
 from backend.storage.waiting import Waiter
 from backend.storage.watching import BookWatch
@@ -86,6 +86,7 @@ class Published:
             "scenarios_refused": len(refused),
             "scenarios_refused_why": refused[:MAX_TOLD],
             "flows": len(self.book.view.rollouts),
+            "flows_known": fingerprint(self.book.view.rollouts.values()),
         }
 
     def _hidden_files(self) -> list[str]:

@@ -18,7 +18,6 @@ from backend.call.backchannel import BackchannelBook
 from backend.call.shelf import Shelf
 from backend.config import Settings
 from backend.errors import BadRequest, ConfigError, StorageUnavailable
-from backend.outgoing import Outgoing
 from backend.storage.apply import RecordStore
 from backend.storage.changes import ROUTES_CHANNEL
 from backend.storage.drain import Drainer
@@ -67,16 +66,6 @@ def read_backchannel(file: Path | None) -> BackchannelBook:
         raise ConfigError(f"backchannel_file {file}: {error}") from None
     except BadRequest as error:
         raise ConfigError(f"backchannel_file {file}: {error.why}") from None
-
-
-def open_outgoing(settings: Settings) -> Outgoing:
-    """How flows ask other systems. Raises ConfigError."""
-    secrets = settings.flow_http_secrets.items()
-    return Outgoing(
-        settings.flow_http_hosts,
-        {name: value.get_secret_value() for name, value in secrets},
-        settings.flow_http_ca_file,
-    )
 
 
 def open_shelf(settings: Settings) -> Shelf:

@@ -19,7 +19,6 @@ from backend.app.home import (
     Home,
     Records,
     ami_account,
-    open_outgoing,
     open_shelf,
     read_backchannel,
     watch_routes,
@@ -36,6 +35,7 @@ from backend.call.shelf import Names, Shelf
 from backend.config import Settings
 from backend.dialing.policy import Rules
 from backend.errors import ConfigError
+from backend.outgoing import Outgoing
 from backend.speech.cache import PromptCache
 from backend.speech.prompts import SoundBook
 from backend.storage.deadline import keep_deadlines
@@ -233,7 +233,7 @@ def _shared(spec: VoiceSpec, flows: Published, routes: RouteBook, rooms: ExitSta
         settings.scenario_config,
         rules,
         CallTasks(engine, turns),
-        open_outgoing(settings),
+        Outgoing.of(settings),
     )
 
 

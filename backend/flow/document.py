@@ -24,6 +24,7 @@ MAX_DEPTH = 30
 Place = tuple[str | int, ...]  # keys and indexes from the top
 
 _NUMBER = re.compile(r"-?(?:0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?")
+_NO_TEXT = re.compile("[\x00\ud800-\udfff]")
 _CONSTANTS = {"true": True, "false": False, "null": None, "~": None, "": None}
 _YAML: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's parser, ten times as fast
 
@@ -31,12 +32,14 @@ _YAML: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's parser, 
 @dataclass(frozen=True, slots=True)
 class Document:
     """``value``: dicts, lists, texts, numbers, bools, None. ``lines``: of each key, or item, by its
-    place; from 1. ``problems``: what was read, and is not allowed."""
+    place; from 1. ``problems``: what was read, and is not allowed; not ``whole``:
+    therefore something is missing in the value."""
 
     source: str
     value: Any
     lines: Mapping[Place, int]
     problems: tuple[FlowProblem, ...] = ()
+    whole: bool = True
 
     def line(self, place: Place) -> int:
         """Of the innermost part of the place that is there."""
@@ -68,10 +71,11 @@ class _Reader:
         self._source = source
         self._lines: dict[Place, int] = {(): 1}
         self._problems: list[FlowProblem] = []
+        self._whole = True
 
     def document(self) -> Document:
         value = self._read()
-        return Document(self._source, value, self._lines, tuple(self._problems))
+        return Document(self._source, value, self._lines, tuple(self._problems), self._whole)
 
     def _read(self) -> Any:
         raise NotImplementedError
@@ -87,6 +91,12 @@ class _Reader:
             return
         into[key] = None
         self._lines[(*place, key)] = line
+
+    def _check_text(self, text: str, line: int) -> str:
+        """What neither a voice nor PostgreSQL can do anything with."""
+        if _NO_TEXT.search(text):
+            self._problem(line, "a text with a NUL, or with half of a sign (\\ud800 to \\udfff)")
+        return text
 
     def _check_depth(self, place: Place, line: int) -> None:
         if len(place) > MAX_DEPTH:
@@ -128,6 +138,7 @@ class _Yaml(_Reader):
         self._check_depth(place, line)
         if isinstance(event, yaml.AliasEvent):
             self._problem(line, f"the alias *{event.anchor}: aliases are not allowed; write it out")
+            self._whole = False
             return None
         if event.anchor is not None:
             self._problem(line, f"the anchor &{event.anchor}: anchors are not allowed")
@@ -137,7 +148,8 @@ class _Yaml(_Reader):
             return self._mapping(place)
         if isinstance(event, yaml.SequenceStartEvent):
             return self._sequence(place)
-        return _scalar(event.value) if event.implicit[0] else event.value
+        text = self._check_text(event.value, line)
+        return _scalar(text) if event.implicit[0] else text
 
     def _mapping(self, place: Place) -> dict[str, Any]:
         found: dict[str, Any] = {}
@@ -149,6 +161,7 @@ class _Yaml(_Reader):
             key, known = event.value, event.value in found
             if key == "<<" and event.implicit[0]:
                 self._problem(line, "the merge key <<: merging is not allowed; write it out")
+                self._whole = False
             self._put(found, key, place, line)
             value = self._value(next(self._events), (*place, key))
             if not known:
@@ -237,7 +250,7 @@ class _Json(_Reader):
             text, self._at = scanstring(self._text, self._at + 1, True)
         except json.JSONDecodeError as error:
             raise self._wrong(error.msg) from None
-        return str(text)
+        return self._check_text(text, self._line())
 
     def _object(self, place: Place) -> dict[str, Any]:
         found: dict[str, Any] = {}

@@ -102,7 +102,7 @@ def _gist(node: Node) -> str:
         case CallNode(scenario=name) | FlowNode(flow=name):
             return name
         case HttpNode():
-            return f"{node.method} {node.url.text}"
+            return f"{node.method} {node.url.text.partition('://')[2]}"
         case RecordNode(action=action):
             return action
         case TransferNode(number=number):

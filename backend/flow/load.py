@@ -15,6 +15,8 @@ def load_flow(text: str, *, source: str) -> Flow:
     """``source``: the file's name, for errors; one that ends in ``.json`` is read as JSON, all else
     as YAML. Raises FlowError with all that is wrong."""
     document = read(text, source=source)
+    if not document.whole:
+        raise FlowError(document.problems)
     if found := [*document.problems, *schema.problems(document)]:
         raise FlowError(_in_order(found))
     builder = Builder(document)

@@ -6,10 +6,11 @@ import json
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
+from zlib import crc32
 
 from backend.errors import BadRequest, ScenarioError, StorageUnavailable
 from backend.flow.published import FlowVersion
@@ -76,6 +77,12 @@ class FlowView(Generic[T]):
         for name, rollout in self.rollouts.items():
             if rollout.stable is not None:
                 yield name, rollout.stable
+
+
+def fingerprint(rollouts: Iterable[Rollout]) -> int:
+    """A number that is the same where the same is known: in the figures of all workers."""
+    values = sorted((values_of(one) for one in rollouts), key=lambda one: str(one["flow"]))
+    return crc32(json.dumps(values).encode())
 
 
 class FlowBook(Generic[T]):

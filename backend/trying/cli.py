@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import re
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
@@ -199,31 +200,21 @@ def _fake_call(options: argparse.Namespace, name: str) -> FakeCall:
         config={**settings.get("scenario_config", {}), **_config(options.config_value)},
         dials={n: parse_dialled(what) for n, what in _pairs("--dial", options.dial).items()},
         conferences=_conferences(options.participant),
-        http=SimulatedHttp(_answers(options.http), _real_http(options.config)),
+        http=SimulatedHttp(
+            _answers(options.http), Outgoing.of(config.load(options.config)) if options.config else None
+        ),
     )
 
 
 def _answers(pairs: Sequence[str]) -> dict[str, Any]:
-    """An address may have '=' in it: what can be read as JSON behind one is the answer."""
+    """An address may have '=' in it: an answer begins with a bracket, or behind the last one."""
     found = {}
     for pair in pairs:
-        at = max(pair.find("={"), pair.find("=["), pair.rfind("=") if "={" not in pair else -1)
-        if at < 1:
+        at = re.search(r"=(?=[{\[])|=(?=[^=]*$)", pair)
+        if at is None:
             raise BadRequest("--http", f"{pair[:80]!r}: expected REQUEST=ANSWER")
-        found[pair[:at]] = _config([f"answer{pair[at:]}"])["answer"]
+        found[pair[: at.start()]] = _json(pair[at.end() :])
     return found
-
-
-def _real_http(file: str | None) -> Outgoing | None:
-    if file is None:
-        return None
-    settings = config.load(file)
-    secrets = settings.flow_http_secrets.items()
-    return Outgoing(
-        settings.flow_http_hosts,
-        {name: value.get_secret_value() for name, value in secrets},
-        settings.flow_http_ca_file,
-    )
 
 
 def _settings(file: str | None) -> dict[str, Any]:
@@ -265,13 +256,14 @@ def _pairs(option: str, pairs: Sequence[str]) -> dict[str, str]:
 
 
 def _config(pairs: Sequence[str]) -> dict[str, Any]:
-    found = {}
-    for name, text in _pairs("--config-value", pairs).items():
-        try:
-            found[name] = json.loads(text)
-        except ValueError:
-            found[name] = text  # a plain text needs no quotes
-    return found
+    return {name: _json(text) for name, text in _pairs("--config-value", pairs).items()}
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text  # a plain text needs no quotes
 
 
 def _conferences(pairs: Sequence[str]) -> dict[str, list[Seat]]:
