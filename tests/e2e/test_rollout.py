@@ -25,10 +25,9 @@ from backend.flow.rollout import place
 from backend.storage.engine import make_engine
 from backend.storage.flow_book import fingerprint
 from backend.storage.flows import Flows
-from backend.storage.routes import Routes
 from tests.e2e.conftest import probing_stack
 
-TONES_HZ = {"old": 500, "new": 900}
+TONES_HZ = {"old": 500, "new": 900, "file": 700}
 TONE_MS = 1000
 _suffix = itertools.count(1000)
 _names = itertools.count(1)
@@ -46,6 +45,14 @@ flow: {name}
 start: fails
 nodes:
   fails: {{type: call, scenario: raises, next: end}}
+"""
+RAISES = """
+from backend import Call, scenario
+
+
+@scenario("raises")
+def raises(call: Call) -> None:
+    raise ZeroDivisionError("the author's own mistake")
 """
 INNER = """
 flow: {name}
@@ -67,13 +74,20 @@ result: {{inner: "{{inner}}", outer: "{word}"}}
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory, asterisk: str) -> Iterator[Stack]:
-    """A set of its own: what is published stays."""
-    with probing_stack(tmp_path_factory.mktemp("rollout"), asterisk) as stack:
-        folder = stack.lab.sounds / "rollout"
-        folder.mkdir()
+    """A set of its own: what is published stays. Inbound calls get the scenario ``door``, which a
+    file has."""
+    folder = tmp_path_factory.mktemp("rollout")
+    files = folder / "files"
+    files.mkdir()
+    (files / "raises.py").write_text(RAISES)
+    (files / "door.flow.yaml").write_text(FLOW.format(name="door", word="file"))
+    settings = {"DIALOG_SCENARIOS_DIR": str(files), "DIALOG_DEFAULT_SCENARIO": "door"}
+    with probing_stack(folder / "stack", asterisk, **settings) as stack:
+        sounds = stack.lab.sounds / "rollout"
+        sounds.mkdir()
         for word, hz in TONES_HZ.items():
-            lab_sound.write(folder / f"{word}.wav", lab_sound.tone(TONE_MS, hz))
-        lab_sound.write(folder / "long.wav", lab_sound.tone(8000))
+            lab_sound.write(sounds / f"{word}.wav", lab_sound.tone(TONE_MS, hz))
+        lab_sound.write(sounds / "long.wav", lab_sound.tone(8000))
         yield stack
 
 
@@ -197,32 +211,44 @@ def test_a_share_that_grows_and_a_caller_that_stays(stack: Stack, name: str) -> 
     assert set(versions(call(stack, name, *numbers[:4]))) == {"old"}
 
 
-def test_inbound_the_caller_is_the_other_side(stack: Stack, name: str) -> None:
-    """Test numbers are those that call; the number called is everybody's."""
+def test_a_flow_takes_over_from_a_file_and_inbound_the_caller_counts(stack: Stack) -> None:
+    """The number called is everybody's. Until it is for all, the others get the file."""
     tester, other, ours = "79160000001", "79160000002", "74956660001"
-    published(stack, name)
-    order(stack, name, action="test", numbers=[f"+{tester}", ours])
-    engine = make_engine(stack.dsn, name="test")
-    try:
-        Routes(engine).put(ours, "inbound", name)
-    finally:
-        engine.dispose()
+    assert inbound(stack, ours, tester, other) == {tester: "file", other: "file"}
+    put(stack, FLOW.format(name="door", word="new"))
+    order(stack, "door", action="test", numbers=[f"+{tester}", ours])
+    assert inbound(stack, ours, tester, other) == {tester: "new", other: "file"}
+    order(stack, "door", action="all")
+    assert inbound(stack, ours, tester, other) == {tester: "new", other: "new"}
+    part = stack.health()["parts"]["scenarios"]
+    assert "scenario door of the files: calls get the published flow of that name" in part["why"]
+
+
+def inbound(stack: Stack, called: str, *callers: str) -> dict[str, str]:
+    """A call from each of them: caller → the version it got."""
     subscriber = stack.lab.subscriber
     query = (
         "SELECT caller, result ->> 'version' FROM calls"
-        " WHERE scenario = %s AND ended_at IS NOT NULL"
+        " WHERE direction = 'inbound' AND ended_at IS NOT NULL ORDER BY ended_at"
     )
+    before = len(rows(stack, query))
     with Ami(subscriber.ami_port, subscriber.observer_user, subscriber.observer_secret) as ami:
-        for caller in (tester, other):
-            variables = {"CALLERID(num)": caller}
-            ami.originate(ours, "subscriber", variables, exten=phone("103"), trunk="pbx")
+        for caller in callers:
+            ami.action(
+                "Originate",
+                Channel=f"PJSIP/{called}@pbx",
+                CallerID=f"<{caller}>",
+                Context="subscriber",
+                Exten=phone("103"),
+                Priority="1",
+                Async="true",
+            )
 
-        def both() -> dict[str, str] | None:
-            found = dict(rows(stack, query, name))
-            return found if len(found) == 2 else None
+        def all_ended() -> dict[str, str] | None:
+            found = rows(stack, query)[before:]
+            return dict(found) if len(found) == len(callers) else None
 
-        found = stack.wait_for("both calls to end", both, 90)
-    assert found == {tester: "new", other: "old"}
+        return stack.wait_for("the inbound calls to end", all_ended, 90)
 
 
 def test_a_running_call_keeps_what_it_began_with(stack: Stack, name: str) -> None:
