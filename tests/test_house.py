@@ -83,13 +83,14 @@ def modules() -> list[Path]:
 
 def room_of(dotted: str) -> str:
     """``dialing.policy`` where a file has rules of its own, ``ami`` for every ``ami_…`` file,
-    ``web`` for the ``web…`` and ``http_…`` files, ``ws_frames`` for ``ws_…``, ``cli`` for
-    ``cli…``, else the first part."""
+    ``web`` for the ``web…`` and ``http_…`` files, ``ws_frames`` for ``ws_…``, the same for
+    ``cli…`` and ``doctor…``, else the first part."""
     parts = dotted.split(".")
     two = ".".join(parts[:2])
     if two in MAY_IMPORT:
         return two
-    families = {"ami": "ami", "cli": "cli", "web": "web", "http": "web", "ws": "ws_frames"}
+    families = {"http": "web", "ws": "ws_frames"}
+    families |= {name: name for name in ("ami", "cli", "doctor", "web")}
     family = families.get(parts[0].split("_")[0])
     return family or parts[0]
 
