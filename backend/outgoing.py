@@ -154,7 +154,7 @@ class _Exchange:
         if not in_time:
             self._cut()
         thread.join(JOIN_S)
-        if self._result is not None:
+        if in_time and self._result is not None:
             return self._result
         what = f"{self._request.method} {_shown(self._where)}"
         if not in_time or isinstance(self._error, TimeoutError):
@@ -183,11 +183,13 @@ class _Exchange:
         )
         with self._connection.getresponse() as response:
             body = response.read(self._request.max_bytes + 1)
+            what = f"{self._request.method} {_shown(self._where)}"
             if len(body) > self._request.max_bytes:
-                what = f"{self._request.method} {_shown(self._where)}"
                 raise HttpFailed(
                     f"{what}: the answer has more than {self._request.max_bytes} bytes"
                 )
+            if response.length:  # what was announced, and did not come
+                raise HttpFailed(f"{what}: the answer breaks off")
             leads_to = response.headers.get("Location") if self._follows(response.status) else None
             return HttpAnswer(response.status, body), leads_to
 

@@ -12,8 +12,8 @@ the speech services and the time below it are simulated: an hour of waiting cost
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
-from pathlib import Path
 from typing import Any, Literal
 from uuid import uuid4
 
@@ -160,27 +160,15 @@ class FakeCall(Call):
             own_backchannel() if backchannel is None else BackchannelBook(backchannel),
             patience_s,
         )
-        self._side = open_side(
-            setting,
-            "caller",
-            (*joined(script), *_said(says)),
-            on_caller_hangup=lambda cause, why: self._hang_up("caller", cause, why),
-            on_robot_hangup=lambda cause: self._hang_up("robot", cause, ""),
-            variables=variables,
-            results=results,
-        )
-        self._side.channel.answered = direction == "outbound"
-        self._desk = TaskList()
         self._http: HttpDoor
         if http is None or isinstance(http, Mapping):
             self._http = SimulatedHttp(http)
         else:
             self._http = http
-        rules = rules or Rules(caller_ids=("*",))
         info = CallInfo(
             id=uuid4(),
             task_id=uuid4() if direction == "outbound" else None,
-            channel=self._side.channel.name,
+            channel="Simulated/caller",
             uniqueid="simulated",
             direction=direction,
             caller=caller,
@@ -189,6 +177,20 @@ class FakeCall(Call):
             file=file,
             language=language,
         )
+        steps = StepLog(info.id, info.task_id, self.steps.append, lambda: self.world.now_ms)
+        self._side = open_side(
+            setting,
+            "caller",
+            (*joined(script), *_said(says)),
+            on_caller_hangup=lambda cause, why: self._hang_up("caller", cause, why),
+            on_robot_hangup=lambda cause: self._hang_up("robot", cause, ""),
+            variables=variables,
+            results=results,
+            steps=steps,
+        )
+        self._side.channel.answered = direction == "outbound"
+        self._desk = TaskList()
+        rules = rules or Rules(caller_ids=("*",))
         super().__init__(
             info,
             CallConfig(COMMAND_S, RECOGNITION_S, MAX_CALL_S, "/recordings"),
@@ -202,7 +204,7 @@ class FakeCall(Call):
                 self._desk,
                 self._http,
             ),
-            step_log=StepLog(info.id, info.task_id, self.steps.append, lambda: self.world.now_ms),
+            step_log=steps,
         )
         self._far_side = SimulatedOthers(
             setting, self._side, info, rules, _dials(dials), _rooms(conferences)
@@ -218,10 +220,14 @@ class FakeCall(Call):
     def talk(self) -> list[TalkLine]:
         """Who said and did what, by its beginning."""
         missed = {(said.start_ms, said.text) for said in self._side.ear.missed}
+        stopped = [
+            step for step in self.steps if step.body.get("verdict") in ("blocked", "conflict")
+        ]
         lines = [
             _missed(line) if line.what == "says" and (line.start_ms, line.text) in missed else line
             for line in self._talk
         ]
+        lines = [_blocked(line, stopped) if line.what == "presses" else line for line in lines]
         return sorted(lines, key=lambda line: line.start_ms)
 
     @property
@@ -327,8 +333,7 @@ class FakeCall(Call):
 @cache
 def own_backchannel() -> BackchannelBook:
     """The lists that a backend has without the setting backchannel_file."""
-    lists = Path(backchannel_lists.__file__).with_suffix(".toml")
-    return backchannel_lists.parse(lists.read_text(encoding="utf-8"))
+    return backchannel_lists.load()
 
 
 def _said(says: Sequence[str]) -> list[Step]:
@@ -346,6 +351,12 @@ def _dials(dials: Mapping[str, Dialled | str] | None) -> dict[str, Dialled]:
 def _rooms(rooms: Mapping[str, Sequence[Seat] | Room] | None) -> dict[str, Room]:
     found = (rooms or {}).items()
     return {name: one if isinstance(one, Room) else Room(tuple(one)) for name, one in found}
+
+
+def _blocked(line: TalkLine, stopped: Sequence[CallStep]) -> TalkLine:
+    """Which of the keys were kept from a prompt."""
+    keys = [step.body["key"] for step in stopped if line.start_ms <= step.at_ms <= line.end_ms]
+    return replace(line, note=f"blocked: {''.join(keys)}") if keys else line
 
 
 def _missed(line: TalkLine) -> TalkLine:

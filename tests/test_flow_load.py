@@ -199,14 +199,6 @@ def test_without_defaults_the_call_decides_about_keys() -> None:
     assert node.saying.guard == "call"
 
 
-def test_all_texts_that_never_change() -> None:
-    text = HELLO.replace(
-        "prompt: Hello", 'prompt: [Hello, "{caller}", {text: Да, language: ru-RU}]'
-    )
-    flow = load_flow(text, source="x")
-    assert flow.constant_texts() == [("Hello", None), ("Да", "ru-RU")]
-
-
 def test_a_loop_that_waits_for_the_caller_is_none() -> None:
     load_flow(
         """
@@ -234,3 +226,8 @@ nodes:
 """
     )
     assert told.endswith("node a: a loop without an exit: a → b → a")
+
+
+def test_a_prompt_is_not_endless() -> None:
+    told = problems(HELLO.replace("prompt: Hello", "repeat: 60, prompt: [a, b]"))
+    assert told == ["x.flow.yaml:5: node hello: 120 parts with its repetitions: at most 100"]

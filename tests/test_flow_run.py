@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from backend.call.call import Call
+from backend.call.prompt import Prompt, Sound, Text
 from backend.call.scenario import ScenarioFunction
-from backend.errors import BadRequest, CommandRefused, Hangup, ScenarioError, SynthesisUnavailable
+from backend.errors import BadRequest, CommandRefused, Hangup, ScenarioError
 from backend.flow.load import load_flow
 from backend.flow.run import flow_scenario
 from backend.model import Reason
@@ -68,6 +69,8 @@ def test_a_text_that_is_empty_is_not_spoken() -> None:
     nodes = '  a: {type: play, prompt: ["{x}", Hello.], next: end}\n'
     call = run(nodes.replace("{x}", "{file}"), file=" ")
     assert call.spoken == ["Hello."]
+    call = run(nodes.replace('"{x}", Hello.', '"{file}"'), file=" ")
+    assert (call.spoken, call.ended and call.ended.error) == ([], None)
 
 
 def test_a_key_interrupts() -> None:
@@ -81,7 +84,7 @@ def test_a_key_interrupts() -> None:
 
 def test_the_prompt_for_when_there_is_no_synthesis() -> None:
     nodes = "  a: {type: TYPE, prompt: Hello., instead: {sound: hello}, next: end, save: x}"
-    troubles = Troubles(synthesis=SynthesisUnavailable("away"))
+    troubles = Troubles(synthesis="away")
     play = nodes.replace("TYPE", "play").replace(", save: x", "")
     assert run(play, troubles=troubles).spoken == ["[hello]"]
     call = run(nodes.replace("TYPE", "input"), press("1"), troubles=troubles)
@@ -140,14 +143,22 @@ def test_choices() -> None:
     assert result(nodes, press("3")) == {"x": "3", "z": "invalid"}
 
 
+def test_choices_and_others() -> None:
+    nodes = "  a: {type: input, max: 2, choices: {1: one}, save: x, next: two}"
+    assert result(nodes, press("1#")) == {"x": "1", "z": "one"}
+    assert result(nodes, press("37")) == {"x": "37", "z": "two"}
+    assert result(nodes, press("#")) == {"x": "", "z": "invalid"}
+
+
 def test_a_prompt_that_no_key_ends() -> None:
-    nodes = "  a: {type: input, prompt: Wait., interruptible: 'off', save: x, next: one}"
+    nodes = """
+  a: {type: input, prompt: Wait until you have heard all of this out., interruptible: "off",
+      save: x, next: one}"""
     call = run(nodes, press("7", over_prompt=True))
     assert call.result["x"] == "7"
     told = {line.who: line for line in call.talk if line.what in ("says", "presses")}
     assert told["caller"].start_ms < told["robot"].end_ms
-    whole = run(nodes, silence()).talk[0]
-    assert told["robot"].end_ms == whole.end_ms
+    assert told["robot"].end_ms == run(nodes).talk[0].end_ms
 
 
 # Speech
@@ -267,11 +278,18 @@ def test_an_error_exit_that_fails_itself_is_the_end() -> None:
     nodes = """
   a: {type: play, prompt: Hello., next: end}
   sorry: {type: play, prompt: Sorry., next: end}"""
-    call = FakeCall(troubles=Troubles(synthesis=SynthesisUnavailable("away")))
+    call = FakeCall(troubles=Troubles(synthesis="away"))
     ended = call.run(flow(nodes, head))
     assert ended.outcome.reason is Reason.SYNTHESIS_UNAVAILABLE
     nodes_passed = [step.node for step in call.steps if step.kind == "node"]
     assert nodes_passed == ["zero", "a", "sorry"]
+
+
+def test_a_functions_fault_in_an_inner_flow_is_an_exit_of_the_outer_ones() -> None:
+    inner = INNER.replace("type: set, compute: {m: n + m}", "type: call, scenario: failing")
+    scenarios = others(inner=flow_scenario(load_flow(inner, source="inner")))
+    nodes = "  a: {type: flow, flow: inner, next: end, on_error: one}"
+    assert result(nodes, scenarios=scenarios)["z"] == "one"
 
 
 # Hangup
@@ -547,7 +565,7 @@ def test_run_flow_takes_json_alone() -> None:
 
 def test_what_may_come_next_is_prepared() -> None:
     """The silence of a first synthesis is not the caller's."""
-    prepared: list[str] = []
+    prepared: list[Prompt] = []
 
     class Watched(FakeCall):
         def prepare(self, prompt: Any, *, language: str | None = None) -> None:
@@ -556,13 +574,13 @@ def test_what_may_come_next_is_prepared() -> None:
     nodes = """
   a: {type: play, prompt: "A {caller}", next: b}
   b: {type: play, prompt: "B {x}", next: c}
-  c: {type: play, prompt: "C {called}", next: end}
+  c: {type: play, prompt: ["C {called}", {sound: beep}, {text: Да, language: ru-RU}], next: end}
   d: {type: play, prompt: Never., next: end}"""
     call = Watched(caller="1", called="2")
     call.run(flow(nodes.replace("next: c}", "next: c, on_error: d}")))
-    assert prepared[:2] == ["A 1", "C 2"]
+    assert prepared[:4] == ["A 1", "C 2", Sound("beep"), Text("Да", "ru-RU")]
     assert "Never." in prepared
-    assert not any("B" in text for text in prepared), "it has no value yet"
+    assert not any("B" in str(part) for part in prepared), "it has no value yet"
 
 
 def test_constant_texts_are_prepared_little_by_little() -> None:

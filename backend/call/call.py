@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 from uuid import UUID
 
+from backend.call import check
 from backend.call.dialogue import Agi, Dialogue
 from backend.call.entering import Entering
 from backend.call.guard_rules import Guarding, KeyGuard, check_guard
@@ -213,8 +214,7 @@ class Call:
         """End the call. The next command raises Hangup, but the talk came to its end. ``cause``:
         Q.850, what the other side is told (16: normal; before the answer 17: busy, 21: rejected,
         1: no such number). From a seat in a conference, too. Raises BadRequest."""
-        if type(cause) is not int or not 1 <= cause <= 127:
-            raise BadRequest("cause", f"{cause!r}: expected a Q.850 cause, 1 to 127")
+        check.cause(cause)
         if self._others is not None:
             self._others.leave_seats()
         self.hung_up = True
@@ -244,6 +244,7 @@ class Call:
         texts = [str(argument) for argument in arguments]
         if bad := next((text for text in texts if "," in text or "${" in text), None):
             raise BadRequest("argument", f"{bad[:80]!r}: ',' and '${{' would change the command")
+        self._dialogue.open_keys()  # it may be one that reads them
         return self._execute(application, ",".join(texts))
 
     def _execute(self, application: str, data: str) -> str:
@@ -504,6 +505,7 @@ class Call:
     def _far(self) -> OtherChannels:
         if self._others is None:
             raise BadRequest("leg", "has no other channels of its own: ask the call")
+        self._dialogue.open_keys()
         return self._others
 
     # Underneath

@@ -21,7 +21,7 @@ class NoHttp:
     """No system may be asked."""
 
     def send(self, request: HttpRequest) -> HttpAnswer:
-        raise BadRequest("url", f"{request.url:.200}: no HTTP here: flow_http_hosts is empty")
+        raise BadRequest("url", f"no {request.method} from here: flow_http_hosts is empty")
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,10 +15,11 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Protocol
 
+from backend.call.entering import is_flow as runs_flow
 from backend.call.modules import Loading, Source, Version, dependents, read, register
 from backend.call.scenario import ScenarioFunction
 from backend.errors import FlowError, ScenarioError
-from backend.flow.check import flow_circles
+from backend.flow.check import flow_circles, unknown
 from backend.flow.load import is_flow, load_flow
 from backend.flow.model import Flow
 from backend.flow.run import flow_scenario
@@ -59,6 +60,7 @@ class Folder:
         self._prefix = prefix
         self.scenarios: Mapping[str, ScenarioFunction] = {}
         self.refused: Mapping[str, Refused] = {}
+        self.flows: Mapping[str, Flow] = {}
         self._stamps: dict[str, _Stamp] = {}  # of what was read
         self._seen: dict[str, _Stamp] = {}  # at the last look
         # By a module's name, or the whole name of a flow's file, which has dots in it.
@@ -152,7 +154,7 @@ class Folder:
     def _refuse_circles(self, loading: Loading) -> None:
         """Of flows that enter each other without end the newcomers are refused."""
         while problems := flow_circles(self._all_flows(loading)):
-            said = {problem.source: f"line {problem.line}: {problem}" for problem in problems}
+            said = {problem.source: _in_one_line(FlowError([problem])) for problem in problems}
             fresh = [name for name in loading.fresh if loading.sources[name].path.name in said]
             if not fresh:
                 return
@@ -197,6 +199,7 @@ class Folder:
         versions = self._versions.values()
         self.scenarios = {name: f for version in versions for name, f in version.scenarios.items()}
         self.refused = kept | failed
+        self.flows = self._all_flows(loading)
         used = {source.digest for source in self._sources.values()}
         used |= {version.source.digest for version in versions}
         self._flows = {digest: flow for digest, flow in self._flows.items() if digest in used}
@@ -260,6 +263,8 @@ class Shelf:
         self._watched = [Folder(path, f"dialog_scenario{n}_") for n, path in enumerate(watched)]
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="scenarios", daemon=True)
+        self._missed: set[str] = set()  # what flows enter and nobody has, once told
+        self._tell_missing()
 
     def current(self) -> Mapping[str, ScenarioFunction]:
         """The scenarios for a call that begins now. Never waits."""
@@ -277,6 +282,22 @@ class Shelf:
         """Take what has changed. For one thread: who does not ``start``."""
         for folder in self._watched:
             folder.look()
+        self._tell_missing()
+
+    def _tell_missing(self) -> None:
+        """A flow that enters what is not there is none to be refused: it may come, and the node has
+        an exit for it."""
+        known = self.current()
+        flows = {name for name, function in known.items() if runs_flow(function)}
+        missing = {
+            str(problem)
+            for folder in (*self._fixed, *self._watched)
+            for flow in folder.flows.values()
+            for problem in unknown(flow, flows, known.keys() - flows)
+        }
+        for problem in sorted(missing - self._missed):
+            log.warning("scenarios: %s; calls that come there take on_error", problem)
+        self._missed = missing
 
     def start(self) -> None:
         """Look once a second in a thread of its own, so that no call waits for it."""

@@ -40,6 +40,7 @@ from backend.keying.rules import KeyGuard
 T = TypeVar("T")
 Fields = Mapping[str, Any]
 
+MAX_PARTS = 100  # call.prompt.MAX_PARTS
 EXITS = (
     "next", "on_error", "on_hangup", "on_timeout", "on_invalid", "on_no_match", "on_failed",
     "on_busy", "on_no_answer", "on_interrupted", "on_max",
@@ -164,6 +165,13 @@ class Builder:
             return SoundPart(self._template((*place, "sound"), value["sound"]))
         return SpokenPart(self._template((*place, "text"), value["text"]), value.get("language"))
 
+    def _check_length(self, saying: Saying, *leads: Prompt) -> Saying:
+        """As the call has it: a prompt, its repetitions and what comes before, as one."""
+        most = len(saying.prompt) * saying.repeat + max(map(len, leads), default=0)
+        if most > MAX_PARTS:
+            self._wrong(("prompt",), f"{most} parts with its repetitions: at most {MAX_PARTS}")
+        return saying
+
     def _saying(self, fields: Fields, interruptible: str) -> Saying:
         rules = {name: self._defaults[name] for name in _GUARD if name in self._defaults}
         rules |= {name: fields[name] for name in _GUARD if name in fields}
@@ -217,18 +225,20 @@ class Builder:
     # Nodes
 
     def play(self, fields: Fields) -> Node:
-        return PlayNode(*self._base, self._saying(fields, "off"))
+        return PlayNode(*self._base, self._check_length(self._saying(fields, "off")))
 
     def input(self, fields: Fields) -> Node:
+        timeout_prompt = self._prompt(fields, "timeout_prompt")
+        invalid_prompt = self._prompt(fields, "invalid_prompt")
         return InputNode(
             *self._base,
-            self._saying(fields, "keys"),
+            self._check_length(self._saying(fields, "keys"), timeout_prompt, invalid_prompt),
             self._keys(fields),
             fields.get("timeout", 10.0),
             fields.get("retries", 0),
             self._choices(fields),
-            self._prompt(fields, "timeout_prompt"),
-            self._prompt(fields, "invalid_prompt"),
+            timeout_prompt,
+            invalid_prompt,
             fields.get("save"),
         )
 
@@ -238,6 +248,8 @@ class Builder:
         if digits is not None:
             choices = {"choices": fields["choices"]} if "choices" in fields else {}
             keys = self._keys({**digits, **choices}, ("digits",))
+        timeout_prompt = self._prompt(fields, "timeout_prompt")
+        no_match_prompt = self._prompt(fields, "no_match_prompt")
         branches = []
         for number, branch in enumerate(fields.get("branches", ())):
             branches.append(self._phrases(number, branch["words"]))
@@ -245,7 +257,7 @@ class Builder:
             self._exit(f"branch {number}", branch["next"], label, "branches", number, "next")
         return HearNode(
             *self._base,
-            self._saying(fields, "voice"),
+            self._check_length(self._saying(fields, "voice"), timeout_prompt, no_match_prompt),
             fields.get("timeout", 10.0),
             tuple(fields.get("hints", ())),
             fields.get("end_silence"),
@@ -253,8 +265,8 @@ class Builder:
             keys,
             self._choices(fields),
             fields.get("retries", 0),
-            self._prompt(fields, "timeout_prompt"),
-            self._prompt(fields, "no_match_prompt"),
+            timeout_prompt,
+            no_match_prompt,
             fields.get("save"),
             fields.get("save_digits"),
             fields.get("save_confidence"),

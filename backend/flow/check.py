@@ -136,9 +136,10 @@ def needed(node: Node) -> Iterator[str]:
     """The outcomes that must lead somewhere, besides ``next``, which the schema asks for."""
     if isinstance(node, InputNode | HearNode):
         yield "on_timeout"
-    if isinstance(node, InputNode) and (node.keys.min > 1 or node.choices):
+    others = "next" in node.exits
+    if isinstance(node, InputNode) and (node.keys.min > 1 or (node.choices and not others)):
         yield "on_invalid"
-    if isinstance(node, HearNode) and (node.branches or node.choices) and "next" not in node.exits:
+    if isinstance(node, HearNode) and not others:
         yield "on_no_match"
     if isinstance(node, TransferNode):
         yield "on_failed"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from textwrap import wrap
 
 from backend.flow.model import (
     END,
@@ -28,8 +29,9 @@ from backend.flow.model import (
     TransferNode,
 )
 
-MAX_TEXT = 60
-MAX_LABEL = 40
+MAX_TEXT = 80
+MAX_LABEL = 60
+WIDTH = 34  # of a box, in characters
 _FAULTS = ("on_error", "on_hangup", "on_timeout", "on_invalid", "on_no_match", "on_failed")
 
 _MERMAID = {
@@ -89,8 +91,8 @@ def _label(outcome: str, label: str) -> str:
 def says(node: Node) -> list[str]:
     """Lines of a node's box: its name, its type and the gist of it, its note."""
     gist = _short(_gist(node), MAX_TEXT)
-    lines = [node.name, f"{node.type}: {gist}" if gist else node.type]
-    return [*lines, _short(node.note, MAX_TEXT)] if node.note else lines
+    lines = [node.name, *wrap(f"{node.type}: {gist}" if gist else node.type, WIDTH)]
+    return [*lines, *wrap(_short(node.note, MAX_TEXT), WIDTH)]
 
 
 def _gist(node: Node) -> str:
@@ -151,8 +153,8 @@ def _in_mermaid(text: str) -> str:
 
 
 def _id(name: str) -> str:
-    """A name that is no word of the language: "end" is one."""
-    return "n_" + name.replace("-", "_")
+    """A name that is no word of the language: "end" is one. Each its own."""
+    return "n_" + name.replace("_", "__").replace("-", "_h")
 
 
 def dot(flow: Flow) -> str:

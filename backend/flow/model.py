@@ -371,19 +371,9 @@ class Flow:
                 return found.target
         return None
 
-    def constant_texts(self) -> list[tuple[str, str | None]]:
-        """(text, language) of every prompt that has no variable in it."""
-        found: dict[tuple[str, str | None], None] = {}
-        for node in self.nodes.values():
-            for part, language in spoken_parts(node):
-                text = part.text.constant
-                if text is not None and text.strip():
-                    found[text, language] = None
-        return list(found)
 
-
-def spoken_parts(node: Node) -> Iterator[tuple[SpokenPart, str | None]]:
-    """The texts that a node may speak, each with its language; None: the call's."""
+def prompt_parts(node: Node) -> Iterator[tuple[SpokenPart | SoundPart, str | None]]:
+    """All that a node may play; of a text its language, too; None: the call's."""
     if not isinstance(node, PlayNode | InputNode | HearNode):
         return
     saying = node.saying
@@ -395,8 +385,7 @@ def spoken_parts(node: Node) -> Iterator[tuple[SpokenPart, str | None]]:
     own = next((tag for tag in saying.language if tag != "auto"), None)
     for prompt in prompts:
         for part in prompt:
-            if isinstance(part, SpokenPart):
-                yield part, part.language or own
+            yield part, part.language or own if isinstance(part, SpokenPart) else None
 
 
 _FALL_BACK = {"on_busy": ("on_failed",), "on_no_answer": ("on_failed",)}

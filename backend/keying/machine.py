@@ -141,7 +141,7 @@ class _Work:
         self.changed(event, at_ms, to=name)
         if not s.blocks:
             self.set(closed_at_ms=at_ms, in_force_at_ms=None)
-        self.set(rules=rules, opening=None, awaited=None)
+        self.set(rules=rules, opening=None, awaited=None, blocks_from=self.state.guards)
         if name == "processing":
             self.set(limit_ms=now_ms + rules.max_block_ms)
         self.renew(now_ms)
@@ -167,7 +167,7 @@ class _Work:
             return
         drift_ms = s.due_ms + s.rules.max_block_ms - s.told_limit_ms
         exact = s.last and s.length_ms is not None
-        if drift_ms > (DRIFT_MS if exact else UNKNOWN_DRIFT_MS):
+        if abs(drift_ms) > (DRIFT_MS if exact else UNKNOWN_DRIFT_MS):
             self.renew(now_ms)
 
     def place(self) -> None:
@@ -202,7 +202,7 @@ class _Work:
             return
         self.changed(event, at_ms, to="off")
         self.guard("off")
-        self.set(rules=None, under_way=False, awaited=None, opening=None)
+        self.set(rules=None, under_way=False, play=None, awaited=None, opening=None)
         self.release(now_ms)
 
     def guard(
@@ -222,9 +222,10 @@ class _Work:
 
     def changed(
         self, event: str, at_ms: int | None, *, to: StateName | None = None,
-        took_ms: int | None = None, error_ms: int | None = None,
+        took_ms: int | None = None, error_ms: int | None = None, play: str | None = None,
     ) -> None:  # fmt: skip
-        before, play = self.state.name, self.state.play
+        before = self.state.name
+        play = play or self.state.play
         if to is not None:
             self.set(name=to)
         self.do(ev.Changed(before, event, self.state.name, at_ms, play, took_ms, error_ms))
@@ -244,10 +245,11 @@ class _Work:
             if s.name == "playing":
                 self.open("opened", e.at_ms, obeyed=True, error_ms=error_ms)
             else:
-                self.changed("opened", e.at_ms, error_ms=error_ms)
-        if e.why == "limit" and s.blocks and e.name == s.block:
+                self.changed("opened", e.at_ms, error_ms=error_ms, play=e.play)
+        if e.why == "limit" and s.blocks and _number(e.name) > s.blocks_from:
+            # Told late, perhaps of a block that was renewed meanwhile: keys were open all the same.
             self.alarm("block_limit", "the module opened the keys: its limit was over")
-            self.open("limit", e.at_ms, obeyed=self.open_mode == "pass")
+            self.open("limit", e.at_ms, obeyed=e.name == s.block and self.open_mode == "pass")
 
     def refused(self, e: ev.Refused) -> None:
         s = self.state
@@ -267,6 +269,8 @@ class _Work:
         self.set(module="able")
         if s.blocks:
             self.renew(e.now_ms)
+            if self.state.block is not None:
+                self.set(awaited=(self.state.block, e.now_ms))
             if s.name == "playing":
                 self.place()
         elif s.name == "waiting_input":
@@ -286,6 +290,7 @@ class _Work:
         needless, counts = s.needless, judged in ("take", "hold")
         self.set(needless=None)
         if counts and needless is not None and needless[0] == e.key and e.now_ms <= needless[1]:
+            self.do(ev.Needless(key))
             self.judged(key, "discarded")
         elif judged == "take":
             self.release(e.now_ms)
@@ -350,7 +355,7 @@ class _Work:
         if e.rules is None:
             self.turn_off("unguarded", e.now_ms, e.at_ms)
             return
-        self.set(rules=e.rules)
+        self.set(rules=e.rules, play=None)
         if self.state.name != "waiting_input":
             self.open("input", e.at_ms)
         else:
@@ -369,7 +374,7 @@ class _Work:
                 self.judged(s.readable[0], "discarded")
         if s.rules is not None and s.rules.policy == "drop":
             self.discard_readable()
-        self.set(under_way=False)
+        self.set(under_way=False, play=None)
         if e.rules is None:
             self.turn_off(e.how, e.now_ms, e.at_ms)
         else:
@@ -431,6 +436,11 @@ class _Work:
 
     def alarm(self, alarm: ev.Alarm, why: str) -> None:
         self.do(ev.Raised(alarm, self.state.play, why))
+
+
+def _number(name: str) -> int:
+    """Of a guard, by its name."""
+    return int(name[1:]) if name[1:].isdecimal() else 0
 
 
 _HANDLERS: dict[type[ev.Event], Callable[..., None]] = {

@@ -201,7 +201,8 @@ def _fake_call(options: argparse.Namespace, name: str) -> FakeCall:
         dials={n: parse_dialled(what) for n, what in _pairs("--dial", options.dial).items()},
         conferences=_conferences(options.participant),
         http=SimulatedHttp(
-            _answers(options.http), Outgoing.of(config.load(options.config)) if options.config else None
+            _answers(options.http),
+            Outgoing.of(config.load(options.config)) if options.config else None,
         ),
     )
 

@@ -66,7 +66,7 @@ class Surroundings:
     """What a person acts upon."""
 
     ear: Ear
-    press: Callable[[str, int], None]  # key, ms
+    press: Callable[[str], None]
     hang_up: Callable[[int, str], None]  # cause, why
     run: Callable[[Do], object]
     tell: Callable[[TalkLine], None]
@@ -216,7 +216,8 @@ class Person:
         elif isinstance(step, Cough):
             self._cough(step)
         elif isinstance(step, Press):
-            around.tell(TalkLine(self.name, "presses", step.keys, now_ms, now_ms))
+            end_ms = now_ms + round((2 * len(step.keys) - 1) * KEY_S * 1000)
+            around.tell(TalkLine(self.name, "presses", step.keys, now_ms, end_ms))
             self._press(step, step.keys)
         elif isinstance(step, Silence):
             around.tell(TalkLine(self.name, "is silent", "", now_ms, now_ms))
@@ -287,7 +288,7 @@ class Person:
         if not keys:
             self._finish(step)
             return
-        self._around.press(keys[0], self._world.now_ms)
+        self._around.press(keys[0])
         self._later(2 * KEY_S, lambda: self._press(step, keys[1:]))
 
     def _later(self, delay_s: float, action: Callable[[], object]) -> Event:

@@ -24,7 +24,7 @@ from backend.errors import (
     StorageUnavailable,
     SynthesisUnavailable,
 )
-from backend.flow.model import END, CallNode, Flow, Node
+from backend.flow.model import END, CallNode, Flow, FlowNode, Node
 from backend.flow.run.actions import ACTIONS
 from backend.flow.run.ahead import Ahead
 from backend.flow.text import MISSING, fill_data, look_up
@@ -111,6 +111,7 @@ class Run:
     def run(self) -> Any:
         """To its end. Raises Hangup when the caller has hung up, or a flow that was entered from
         elsewhere has; FlowValueError and whatever a node raises that has no exit for it."""
+        log.info("call %s: flow %s %s begins", self.call.id, self.flow.name, self._version)
         with self._told():
             if self._scenarios is not None:
                 self.call.entering.know(self._scenarios())
@@ -133,6 +134,7 @@ class Run:
             self._count(node)
             self.call.step_log.at_node(name)
             self.call.step_log.add("node", {"type": node.type})
+            log.debug("%s: %s", self._where(node), node.type)
             if self.gone is None:
                 self._ahead.prepare(self.call, node, self.variables)
             name = self._step(node)
@@ -156,9 +158,9 @@ class Run:
         except DialogError as error:
             return self._failed(node, error)
         except Exception as error:
-            if not isinstance(node, CallNode):
+            if not isinstance(node, CallNode | FlowNode):
                 raise
-            log.exception("%s: its function raised", self._where(node))
+            log.exception("%s: a function raised", self._where(node))
             return self._failed(node, error)
         target = self.flow.target(node, outcome)
         if target is None:
@@ -181,6 +183,7 @@ class Run:
         target = next((one for one in found if one is not None), None)
         said = f"{type(error).__name__}: {error}"[:MAX_ERROR]
         if target is None or target == node.name:
+            log.error("%s: %s; the flow ends: there is no on_error for it", self._where(node), said)
             raise error
         log.warning("%s: %s; on to %s", self._where(node), said, target)
         self.variables["error"] = {"node": node.name, "kind": kind_of(error), "text": said}
@@ -196,14 +199,15 @@ class Run:
 
     def save(self, values: Mapping[str, Any]) -> None:
         """Set variables. Raises FlowValueError when they become too many."""
-        self.variables |= values
-        own = {name: value for name, value in self.variables.items() if name != "config"}
+        own = {**self.variables, **values}
+        own.pop("config")
         try:
             size = len(json.dumps(own, ensure_ascii=False))
         except (TypeError, ValueError, RecursionError):
             raise FlowValueError(f"{', '.join(values)}: the value is not JSON") from None
         if size > MAX_BYTES:
             raise FlowValueError(f"the flow's variables take more than {MAX_BYTES} bytes")
+        self.variables |= values
 
     def value(self, name: str) -> Any:
         found = look_up((name,), self.variables)

@@ -31,8 +31,11 @@ T = TypeVar("T")
 
 def play(run: Run, node: PlayNode) -> str:
     saying = node.saying
+    prompt = _parts(run, saying.prompt)
+    if not prompt:
+        return "next"
     played = run.call.speak(
-        _parts(run, saying.prompt),
+        prompt,
         repeat=saying.repeat,
         interruptible=saying.interruptible,  # type: ignore[arg-type]  # the schema's choice
         language=_spoken_language(saying),
@@ -54,7 +57,7 @@ def input_(run: Run, node: InputNode) -> str:
             run.save({node.save: read.digits})
         if not read.read:
             lead, outcome = node.timeout_prompt, "on_timeout"
-        elif (found := _choice(node.keys, node.choices, read.digits)) is not None:
+        elif (found := _choice(node, node.keys, read.digits)) is not None:
             return found
         else:
             lead, outcome = node.invalid_prompt, "on_invalid"
@@ -122,8 +125,7 @@ def _meant(node: HearNode, heard: Heard) -> str | None:
     """The exit that the answer leads to; None: it is no answer."""
     if heard.status is HearStatus.DIGITS:
         assert node.keys is not None
-        found = _choice(node.keys, node.choices, heard.digits)
-        return found if found in node.exits else None
+        return _choice(node, node.keys, heard.digits)
     if heard.status is not HearStatus.RECOGNIZED:
         return None
     said = words_of(heard.text)
@@ -133,10 +135,12 @@ def _meant(node: HearNode, heard: Heard) -> str | None:
     return "next" if "next" in node.exits else None
 
 
-def _choice(keys: KeyRules, choices: tuple[str, ...], digits: str) -> str | None:
-    if choices:
-        return f"choice {digits}" if digits in choices else None
-    return "next" if keys.min <= len(digits) <= keys.max else None
+def _choice(node: InputNode | HearNode, keys: KeyRules, digits: str) -> str | None:
+    """The exit that these keys lead to; None: they are not allowed here."""
+    if digits in node.choices:
+        return f"choice {digits}"
+    fits = keys.min <= len(digits) <= keys.max
+    return "next" if fits and "next" in node.exits else None
 
 
 def _or(run: Run, node: InputNode | HearNode, outcome: str, other: str) -> str:
