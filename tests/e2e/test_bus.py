@@ -10,6 +10,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import lab_sound
 import psycopg2
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -44,6 +45,7 @@ def stack(
     folder = tmp_path_factory.mktemp("stack")
     settings = {"DIALOG_BUS": "redis", "DIALOG_BUS_URL": redis_server.url}
     with probing_stack(folder, asterisk, **settings) as stack:
+        lab_sound.write(folder / "lab/sounds/guarded-tone.wav", lab_sound.tone(2400))
         yield stack
         log = stack.log_path.read_text()
         assert "Traceback" not in log
@@ -121,6 +123,40 @@ def test_a_guarded_calls_events_arrive_in_order(stack: Stack, redis_server: Redi
     assert events[0]["channel"]["called"] == phone
     numbers = [int(event["id"].partition("-")[2]) for event in events]
     assert numbers == list(range(numbers[0], numbers[0] + len(events))), "none is missing"
+
+
+def test_the_figures_are_those_of_the_steps(stack: Stack) -> None:
+    """Keys pressed in a prompt of 2.4 s, from a second after its first sound on: all blocked."""
+    task = stack.ended(stack.originate(number("112"), scenario="told")["id"])
+    assert task["state"] == "done", task
+    steps = stored_steps(stack, call_id(stack, task["id"]))
+    assert [state for _, kind, state in steps if kind == "key"] == ["playing"] * 3
+    query = (
+        "SELECT body ->> 'verdict', count(*) FROM steps WHERE kind = 'key' AND flow IS NULL"
+        " GROUP BY 1"
+    )
+    found = metrics(stack)
+    keys = {name: value for name, value in found.items() if name.startswith("dialog_keys_total")}
+    told = {name.split("verdict=")[1]: value for name, value in keys.items()}
+    assert sorted(told.items()) == sorted(ask(stack, query))
+    assert keys["dialog_keys_total verdict=blocked"] >= 3
+    assert found["dialog_play_block_success_rate"] == 1
+    orders = "SELECT count(*) FROM steps WHERE kind = 'state' AND body ->> 'event' = 'play'"
+    assert found["dialog_prompts_blocked_total"] == ask(stack, orders)[0][0]
+    assert found["dialog_guard_switch_seconds_count"] >= 1
+    assert found["dialog_guard_opening_error_seconds_count"] >= 1
+
+
+def metrics(stack: Stack) -> dict[str, float]:
+    """What is counted outside of flows: name (and the label that is left) → value."""
+    found = {}
+    for family in text_string_to_metric_families(stack.text("/metrics")):
+        for sample in family.samples:
+            labels = dict(sample.labels)
+            if labels.pop("flow", None) == "" and labels.pop("version") == "":
+                rest = "".join(f" {name}={value}" for name, value in labels.items())
+                found[f"{sample.name}{rest}"] = sample.value
+    return found
 
 
 def test_a_frozen_bus_keeps_no_call_waiting(stack: Stack, redis_server: RedisServer) -> None:
