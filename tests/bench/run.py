@@ -22,6 +22,7 @@ sys.path[0:1] = [str(ROOT), str(ROOT / "asterisk" / "lab")]
 from stack import Stack  # noqa: E402
 
 from tests.bench import (  # noqa: E402
+    bus,
     fork_cost,
     frames,
     latency,
@@ -57,6 +58,7 @@ class Plan:
         self.events_s = 3.0 if quick else 10.0
         self.polls_s = 0.4 if quick else 2.0
         self.turns = 4 if quick else 40
+        self.told = 2000 if quick else 20_000
         self.cost_rounds = 1 if quick else fork_cost.ROUNDS
         self.cost_s = 2.0 if quick else fork_cost.WINDOW_S
 
@@ -142,6 +144,11 @@ class Run:
         )
         self.tables += tables
         self.failures += failures
+
+    def bus(self, folder: Path) -> None:
+        """Without Asterisk, when the stacks are gone."""
+        self.say(f"{self._plan.told} events over each bus")
+        self.tables += bus.tables(folder, self._plan.told)
         self.say("done")
 
     def _barge_ins(
@@ -251,6 +258,8 @@ def main() -> int:
         run.fork_cost(Path(folder))
     with tempfile.TemporaryDirectory(prefix="dialog-turns-") as folder:
         run.turns(Path(folder))
+    with tempfile.TemporaryDirectory(prefix="dialog-bus-") as folder:
+        run.bus(Path(folder))
     text = report(run, version, options.quick)
     print(text)
     if options.write:
