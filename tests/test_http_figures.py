@@ -86,6 +86,14 @@ def test_rates_and_counters_by_flow_and_version() -> None:
     assert {name: found[name] for name in wanted} == wanted
 
 
+def test_what_never_happened_is_there_as_0() -> None:
+    """Prometheus sees no increase of a series that begins with 1."""
+    found = samples(FakeOverview({("pay", "ab12"): {"calls": 1}}))
+    for verdict in ("taken", "lost", "other"):
+        assert found[f"dialog_keys_total{{flow=pay,verdict={verdict},version=ab12}}"] == 0
+    assert found["dialog_key_alarms_total{alarm=overrun,flow=pay,version=ab12}"] == 0
+
+
 def test_a_rate_of_nothing_is_left_out() -> None:
     found = samples(FakeOverview({("pay", "ab12"): {"calls": 1}}))
     assert not [name for name in found if "_rate" in name or "dialog_guard" in name]
