@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import select
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -15,12 +14,9 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
-import psycopg2
 from confluent_kafka import Producer
-from psycopg2 import extensions
 
 from backend.bus.kafka import KafkaCarrier
 from backend.bus.publisher import NoBus, Publisher
@@ -31,6 +27,7 @@ from backend.ports import BusCarrier, BusEvent
 from backend.storage.embedded import EmbeddedPostgres
 from backend.storage.notify import NotifyCarrier
 from tests.bench.figures import Sample, Table
+from tests.fakes.pg_listener import PgListener
 from tests.fakes.redis_server import RedisServer
 
 TOPIC = "dialog_events"
@@ -115,25 +112,6 @@ def delays_ms(publisher: Publisher, get: Callable[[], bytes | str], events: int)
     return Sample.of(taken)
 
 
-class _Heard:
-    """LISTEN."""
-
-    def __init__(self, dsn: str) -> None:
-        self._connection: Any = psycopg2.connect(dsn)
-        self._connection.set_isolation_level(extensions.ISOLATION_LEVEL_AUTOCOMMIT)
-        with self._connection.cursor() as cursor:
-            cursor.execute(f"LISTEN {TOPIC}")
-
-    def get(self) -> str:
-        while not self._connection.notifies:
-            select.select([self._connection], [], [], 5)
-            self._connection.poll()
-        return str(self._connection.notifies.pop(0).payload)
-
-    def close(self) -> None:
-        self._connection.close()
-
-
 def tables(folder: Path, events: int) -> list[Table]:
     """Servers of its own, in FOLDER."""
     costs = Table(
@@ -151,8 +129,9 @@ def tables(folder: Path, events: int) -> list[Table]:
         with running(NotifyCarrier(dsn, TOPIC, name="bench")) as publisher:
             costs.add("PostgreSQL", *cost_us(publisher, events).cells(1))
             rates.add("PostgreSQL NOTIFY (embedded server)", f"{rate(publisher, events):.0f}")
-            heard = _Heard(dsn)
-            late.add("PostgreSQL NOTIFY", *delays_ms(publisher, heard.get, events // 20).cells(1))
+            heard = PgListener(dsn, TOPIC)
+            found = delays_ms(publisher, lambda: heard.get(1)[0], events // 20)
+            late.add("PostgreSQL NOTIFY", *found.cells(1))
             heard.close()
     finally:
         server.stop()
