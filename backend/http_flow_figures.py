@@ -16,11 +16,24 @@ Values = Mapping[str, float]
 ByVersion = Mapping[tuple[str, str], Values]  # (flow, version) → figure → value
 
 LABELS = ("flow", "version")
+VERDICTS = (
+    "taken",
+    "blocked",
+    "buffered",
+    "released",
+    "conflict",
+    "discarded",
+    "lost",
+    "lost_blocked",
+    "other",
+)
+ALARMS = ("block_limit", "overrun", "no_report", "guard_refused")
 _COUNTERS = {
     "calls": ("dialog_flow_calls", "Calls that began the flow."),
     "calls_failed": ("dialog_flow_calls_failed", "Calls in which the flow failed."),
     "prompts_blocked": ("dialog_prompts_blocked", "Prompts guarded from keys."),
     "prompts_broken": ("dialog_prompts_broken", "Of those, to how many a key came through."),
+    "second_gate": ("dialog_second_gate", "Keys that Asterisk let through and we stopped."),
     "conflicts": ("dialog_key_conflicts", "Keys at the same moment as a prompt's order."),
 }
 _HISTOGRAMS = {
@@ -43,8 +56,9 @@ def flow_metrics(found: ByVersion) -> Iterable[Metric]:
         for place, values in found.items():
             counter.add_metric(place, values.get(name, 0))
         yield counter
-    yield _labelled(found, "keys_", "dialog_keys", "Keys by what became of them.", "verdict")
-    yield _labelled(found, "alarms.", "dialog_key_alarms", "Alarms of the guard.", "alarm")
+    keys, alarms = "Keys by what became of them.", "Alarms of the guard."
+    yield _labelled(found, "keys_", VERDICTS, "dialog_keys", keys, "verdict")
+    yield _labelled(found, "alarms.", ALARMS, "dialog_key_alarms", alarms, "alarm")
     for name, (metric, text) in _HISTOGRAMS.items():
         yield _histogram(found, name, metric, text)
 
@@ -70,14 +84,15 @@ def _rates(found: ByVersion) -> Iterable[Metric]:
 
 
 def _labelled(
-    found: ByVersion, prefix: str, metric: str, text: str, label: str
+    found: ByVersion, prefix: str, known: Iterable[str], metric: str, text: str, label: str
 ) -> CounterMetricFamily:
-    """A counter with one more label: the rest of each figure's name behind ``prefix``."""
+    """A counter with one more label: the rest of each figure's name behind ``prefix``. What is
+    ``known`` is there from the start, as 0: an increase from nothing would not be seen."""
     counter = CounterMetricFamily(metric, text, labels=(*LABELS, label))
     for place, values in found.items():
-        for name in sorted(values):
-            if name.startswith(prefix):
-                counter.add_metric((*place, name.removeprefix(prefix)), values[name])
+        told = {name.removeprefix(prefix) for name in values if name.startswith(prefix)}
+        for name in sorted(told.union(known)):
+            counter.add_metric((*place, name), values.get(prefix + name, 0))
     return counter
 
 

@@ -65,6 +65,7 @@ def test_rates_and_counters_by_flow_and_version() -> None:
         "keys_blocked": 50,
         "keys_lost": 10,
         "conflicts": 2,
+        "second_gate": 4,
         "alarms.overrun": 3,
     }
     found = samples(FakeOverview({("pay", "ab12"): values}))
@@ -76,12 +77,21 @@ def test_rates_and_counters_by_flow_and_version() -> None:
         f"dialog_prompts_blocked_total{{{PAY}}}": 200,
         f"dialog_prompts_broken_total{{{PAY}}}": 1,
         f"dialog_key_conflicts_total{{{PAY}}}": 2,
+        f"dialog_second_gate_total{{{PAY}}}": 4,
         "dialog_keys_total{flow=pay,verdict=taken,version=ab12}": 30,
         "dialog_keys_total{flow=pay,verdict=blocked,version=ab12}": 50,
         "dialog_keys_total{flow=pay,verdict=lost,version=ab12}": 10,
         "dialog_key_alarms_total{alarm=overrun,flow=pay,version=ab12}": 3,
     }
     assert {name: found[name] for name in wanted} == wanted
+
+
+def test_what_never_happened_is_there_as_0() -> None:
+    """Prometheus sees no increase of a series that begins with 1."""
+    found = samples(FakeOverview({("pay", "ab12"): {"calls": 1}}))
+    for verdict in ("taken", "lost", "other"):
+        assert found[f"dialog_keys_total{{flow=pay,verdict={verdict},version=ab12}}"] == 0
+    assert found["dialog_key_alarms_total{alarm=overrun,flow=pay,version=ab12}"] == 0
 
 
 def test_a_rate_of_nothing_is_left_out() -> None:

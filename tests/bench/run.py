@@ -22,6 +22,7 @@ sys.path[0:1] = [str(ROOT), str(ROOT / "asterisk" / "lab")]
 from stack import Stack  # noqa: E402
 
 from tests.bench import (  # noqa: E402
+    bus,
     flows,
     fork_cost,
     frames,
@@ -61,6 +62,7 @@ class Plan:
         self.turns = 4 if quick else 40
         self.flows = 4 if quick else 40
         self.guard_places = 5 if quick else guard.PLACES
+        self.told = 2000 if quick else 20_000
         self.cost_rounds = 1 if quick else fork_cost.ROUNDS
         self.cost_s = 2.0 if quick else fork_cost.WINDOW_S
 
@@ -162,6 +164,12 @@ class Run:
         tables, failures = flows.tables(self._plan.flows)
         self.tables += tables
         self.failures += failures
+        self.say("done")
+
+    def bus(self, folder: Path) -> None:
+        """Without Asterisk, when the stacks are gone."""
+        self.say(f"{self._plan.told} events over each bus")
+        self.tables += bus.tables(folder, self._plan.told)
         self.say("done")
 
     def _barge_ins(
@@ -275,6 +283,8 @@ def main() -> int:
         Path(folder).chmod(0o755)
         run.guard(Path(folder))
     run.flows()
+    with tempfile.TemporaryDirectory(prefix="dialog-bus-") as folder:
+        run.bus(Path(folder))
     text = report(run, version, options.quick)
     print(text)
     if options.write:
