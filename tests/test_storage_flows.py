@@ -268,6 +268,26 @@ def test_calls_that_end_after_it_was_taken_back_are_counted_too(
     assert set(entry.calls) == {str(call) for call in (*first, late)}
 
 
+def test_three_calls_that_fail_are_enough_and_who_hangs_up_hurts_nobody(
+    flows: Flows, engine: Engine
+) -> None:
+    """From the steps as calls leave them, through the figures, to the hurt."""
+    in_share(flows)
+    call, at = uuid4(), datetime.now(UTC)
+    hangup = {"ok": False, "reason": "caller_hangup"}
+    blocked = {"key": "5", "verdict": "lost"}
+    excused = [
+        CallStep(call, None, 0, at, "flow", "menu", "bad", None, "off", 0, {}),
+        CallStep(call, None, 1, at, "key", "menu", "bad", None, "playing", 0, blocked),
+        CallStep(call, None, 2, at, "flow_end", "menu", "bad", None, "off", 0, hangup),
+    ]
+    RecordStore(engine).store(excused)
+    failed = {failed_call(engine, "bad") for _ in range(3)}
+    (fell,) = FlowReview(engine).review()
+    assert fell.reason == "3 of 4 calls failed: 75 %, the limit is 5 %"
+    assert set(fell.calls) == {str(call) for call in failed}
+
+
 def test_lost_keys_take_it_back_too(flows: Flows, engine: Engine) -> None:
     in_share(flows)
     call, at = uuid4(), datetime.now(UTC)

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import (
+    ColumnElement,
     Connection,
     Engine,
     RowMapping,
     and_,
     delete,
     func,
+    not_,
+    or_,
     select,
     text,
     tuple_,
@@ -28,9 +30,8 @@ from backend.flow.published import Entry, FlowReport, FlowVersion, StoredRollout
 from backend.flow.rollout import Figures, Limits, Order, Rollout
 from backend.storage.changes import FLOWS_CHANNEL
 from backend.storage.engine import reaching
+from backend.storage.figures import BLOCKING, NO_FAILURE
 from backend.storage.tables import flow_figures, flow_versions, rollout_history, rollouts, steps
-
-log = logging.getLogger(__name__)
 
 MAX_FLOWS = 1000
 MAX_VERSIONS = 1000  # of one flow
@@ -43,14 +44,18 @@ SHOWN_ENTRIES = 100  # of a flow's history
 _NOTIFY = text("SELECT pg_notify(:channel, '')").bindparams(channel=FLOWS_CHANNEL)
 _NOW = func.clock_timestamp()
 _FIGURES = ("calls", "calls_failed", "keys_taken", "keys_lost")
-# The first part as in the index ix_steps_hurt, else PostgreSQL would not see that it serves; then
-# what is no failure and no loss for the figures either.
-_HURT = text(
+# As in the index ix_steps_hurt, else PostgreSQL would not see that it serves.
+_BAD_STEP = text(
     "(kind = 'flow_end' AND (body ->> 'ok') = 'false'"
     " OR kind = 'key' AND (body ->> 'verdict') = 'lost')"
-    " AND NOT (kind = 'flow_end' AND coalesce(body ->> 'reason', '')"
-    " IN ('hangup', 'caller_hangup', 'backend_lost'))"
-    " AND NOT (kind = 'key' AND state IN ('playing', 'processing'))"
+)
+# Neither a failure nor a loss for the figures.
+_EXCUSED = or_(
+    and_(
+        steps.c.kind == "flow_end",
+        func.coalesce(steps.c.body["reason"].astext, "").in_(NO_FAILURE),
+    ),
+    and_(steps.c.kind == "key", steps.c.state.in_(BLOCKING)),
 )
 
 
@@ -250,14 +255,19 @@ def hurt_calls(
     connection: Connection, flow: str, version: str, since: datetime, until: datetime | None = None
 ) -> tuple[int, list[str]]:
     """The calls that failed, or lost a key, with that version: how many, and the last of them."""
-    mine = [steps.c.flow == flow, steps.c.version == version, steps.c.at >= since]
+    mine: list[ColumnElement[bool]] = [
+        steps.c.flow == flow,
+        steps.c.version == version,
+        steps.c.at >= since,
+    ]
+    mine.append(not_(_EXCUSED))
     if until is not None:
         mine.append(steps.c.at <= until)
     last = func.max(steps.c.at)
-    count = select(func.count(steps.c.call_id.distinct())).where(*mine, _HURT)
+    count = select(func.count(steps.c.call_id.distinct())).where(*mine, _BAD_STEP)
     these = (
         select(steps.c.call_id)
-        .where(*mine, _HURT)
+        .where(*mine, _BAD_STEP)
         .group_by(steps.c.call_id)
         .order_by(last.desc())
         .limit(SHOWN_CALLS)
