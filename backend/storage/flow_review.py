@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 
 from sqlalchemy import Connection, Engine, func, or_, select, text, update
@@ -10,12 +10,12 @@ from sqlalchemy import Connection, Engine, func, or_, select, text, update
 import backend.flow.rollout as rules
 from backend.errors import BadRequest
 from backend.flow.published import StoredRollout
-from backend.flow.rollout import FALL_BACK, WATCH_ALL_S, FellBack
+from backend.flow.rollout import FALL_BACK, WATCH_ALL_S, FellBack, Figures
 from backend.storage.changes import ROLLOUT_LOCK
 from backend.storage.engine import reaching
 from backend.storage.flows import (
     current_figures,
-    figures_of,
+    figures_by_flow,
     hurt_calls,
     lock_rollout,
     stored_of,
@@ -43,11 +43,12 @@ class FlowReview:
         with reaching("review roll-outs"), self._engine.begin() as connection:
             if not connection.execute(_TRY_LOCK).scalar_one():
                 return []
-            found = [
-                fell
-                for stored in _watched(connection)
-                if (fell := _reviewed(connection, stored)) is not None
-            ]
+            watched = _watched(connection)
+            figures = figures_by_flow(connection) if watched else {}
+            reviewed = (
+                _reviewed(connection, one, figures.get(one.rollout.flow, {})) for one in watched
+            )
+            found = [fell for fell in reviewed if fell is not None]
             _count_late(connection)
             return found
 
@@ -66,10 +67,11 @@ def _watched(connection: Connection) -> list[StoredRollout]:
     return good
 
 
-def _reviewed(connection: Connection, seen: StoredRollout) -> FellBack | None:
+def _reviewed(
+    connection: Connection, seen: StoredRollout, totals: Mapping[str, Figures]
+) -> FellBack | None:
     flow = seen.rollout.flow
-    figures = current_figures(seen, figures_of(connection, flow))
-    judgement = rules.judge(figures, seen.rollout.limits)
+    judgement = rules.judge(current_figures(seen, totals), seen.rollout.limits)
     if not judgement.fall_back:
         return None
     stored = lock_rollout(connection, flow)
