@@ -143,7 +143,7 @@ def _summary(flow: Json) -> str:
 
 
 def _under_way(flow: Json) -> str:
-    candidate, since = flow["candidate"], flow["step_at"][:19].replace("T", " ")
+    candidate, since = flow["candidate"], f"{_time(flow['step_at'])} UTC"
     count = len(flow["test_numbers"])
     numbers = "1 test number" if count == 1 else f"{count} test numbers"
     return {
@@ -162,8 +162,13 @@ def _rates(figures: Json) -> str:
     return calls + _percent(figures["error_percent"]) + lost + _percent(figures["loss_percent"])
 
 
+def _time(at: str) -> str:
+    """2026-11-28 14:34:57"""
+    return at[:19].replace("T", " ")
+
+
 def _percent(value: float | None) -> str:
-    return "" if value is None else f" ({value:g} %)"
+    return "" if value is None else f" ({value:.3g} %)"
 
 
 def _print_one(answer: Json, *, history: int) -> None:
@@ -179,11 +184,11 @@ def _print_one(answer: Json, *, history: int) -> None:
     )
     if flow["test_numbers"]:
         print(f"  test numbers: {', '.join(flow['test_numbers'])}")
-    print("  versions, all their calls:")
+    print("  versions, all their calls (times: UTC):")
     for version in answer["versions"]:
         roles = (r for r in ("stable", "candidate", "previous") if flow[r] == version["version"])
         role = next(roles, "")
-        by = f"{version['created_at'][:16].replace('T', ' ')} {version['created_by']}"
+        by = f"{_time(version['created_at'])} {version['created_by']}"
         rates = _rates(version["figures"])
         print(f"    {version['version']} {role:9} {by}  {rates}  {version['note']}".rstrip())
     print("  history:")
@@ -192,7 +197,7 @@ def _print_one(answer: Json, *, history: int) -> None:
 
 
 def _print_entry(entry: Json) -> None:
-    at = entry["at"][:19].replace("T", " ")
+    at = _time(entry["at"])
     words = f"{entry['action']:9} {entry['version'] or '':12} {entry['reason']}"
     print(f"    {at} {entry['by']:12} {words}".rstrip())
     if entry["hurt"] is not None:

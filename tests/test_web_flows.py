@@ -374,7 +374,7 @@ def test_the_way_of_an_operator(
     assert [line.split()[3] for line in history if " ann " in line] == [
         "pin", "share", "test", "put", "all", "put",
     ]  # fmt: skip
-    version = lines[lines.index("  versions, all their calls:") + 1].split()[0]
+    version = lines[lines.index("  versions, all their calls (times: UTC):") + 1].split()[0]
     assert run("show", "menu", version)[1] == file.read_text(encoding="utf-8")
     assert run("unpin", "menu")[0] == 0
     assert run("back", "menu", "--reason", "too loud")[0] == 0
