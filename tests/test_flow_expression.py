@@ -19,6 +19,7 @@ VARIABLES: dict[str, Any] = {
     "digits": "12",
     "yes": True,
     "none": None,
+    "huge": 10**4000,
     "client": {"name": "Anna", "orders": [{"sum": 5}, {"sum": 7}], "vip": False},
 }
 
@@ -76,6 +77,9 @@ def test_values(written: str, value: object) -> None:
         ("length(n)", "expected a text, a list or an object, not a number"),
         ("n in n", "'in' looks into a text, a list or an object, not a number"),
         ("1000000000000000 * 1000", "a number beyond 1e+15"),
+        ("huge / 2", "a number beyond 1e+15"),
+        ("n - huge", "a number beyond 1e+15"),
+        ("number(huge)", "the text is no number"),
     ],
 )
 def test_what_does_not_fit_is_said_without_the_values(written: str, why: str) -> None:

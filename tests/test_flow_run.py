@@ -239,6 +239,13 @@ def test_steps_are_bounded() -> None:
     assert [step.kind for step in call.steps].count("node") == 50
 
 
+def test_a_result_that_is_not_complete_is_one() -> None:
+    head = HEAD.replace('x: "{x}",', 'x: ["{y}", "of {y}", "{y.a}"],')
+    call = FakeCall()
+    ended = call.run(flow("  a: {type: set, values: {z: 1}, next: end}", head))
+    assert (ended.error, ended.result) == (None, {"x": [None] * 3, "y": None, "z": 1})
+
+
 def test_built_in_variables() -> None:
     nodes = """
   a: {type: set, values: {x: "{caller} {called} {direction} {language} {config.shop.opens}"},

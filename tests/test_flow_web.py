@@ -103,6 +103,15 @@ def test_ways(answer: object, more: str, way: str) -> None:
         assert call.result["kind"] == "http"
 
 
+def test_the_flows_on_timeout_is_for_callers() -> None:
+    text = FLOW.replace("NODE", "url: http://1c/").replace("start: a", "start: zero")
+    text = text.replace("variables:", "exits: {on_timeout: late}\nvariables:", 1)
+    text += "  zero: {type: branch, cases: [{when: caller == called, next: all}], next: a}\n"
+    call = FakeCall(http={"http://1c/": "timeout"})
+    call.run(flow_scenario(load_flow(text, source="x")))
+    assert call.result["way"] == "error"
+
+
 def test_attempts() -> None:
     call = ask("url: http://1c/\nretries: 2\nsave: x", {"http://1c/": ["away", 503, {"a": 1}]})
     assert len(call.requests) == 3
@@ -156,11 +165,23 @@ class Door:
         return HttpAnswer(200, self.body)
 
 
-@pytest.mark.parametrize("body", [b"", b"<html>", b"[" * 100_000, b"\xff\xfe", b'{"a":'])
+@pytest.mark.parametrize(
+    "body", [b"", b"<html>", b"[" * 100_000, b"\xff\xfe", b'{"a":', b"NaN", b"[-Infinity]"]
+)
 def test_what_is_no_json(body: bytes) -> None:
     call = ask("url: http://1c/\nsave: x", Door(body))
     assert call.result["way"] == "error"
     assert call.result["text"].endswith("the answer is no JSON")
+
+
+@pytest.mark.parametrize("body", [b"[1e999]", b'"\\u0000"', b'"\\ud800"'])
+def test_what_postgresql_could_not_keep(body: bytes) -> None:
+    call = ask("url: http://1c/\nsave: x", Door(body))
+    assert (call.result["way"], call.result["kind"], call.result["x"]) == ("error", "value", None)
+
+
+def test_a_text_about_a_nul_is_none() -> None:
+    assert ask("url: http://1c/\nsave: x", Door(rb'"\\u0000"')).result["x"] == r"\u0000"
 
 
 def test_answers_of_a_tried_call_are_checked() -> None:

@@ -18,7 +18,6 @@ from backend.flow.model import (
     GotoNode,
     HangupNode,
     HearNode,
-    HttpNode,
     InputNode,
     Node,
     TransferNode,
@@ -150,8 +149,6 @@ def _possible(node: Node) -> Iterator[str]:
     yield from needed(node)
     if isinstance(node, TransferNode):
         yield from ("on_busy", "on_no_answer")
-    if isinstance(node, HttpNode):
-        yield "on_timeout"
     if not isinstance(node, BranchNode | GotoNode | HangupNode) or node.expressions():
         yield "on_error"
     yield "on_hangup"

@@ -264,6 +264,8 @@ def _sum(operator: str, left: Any, right: Any) -> Any:
         return left + right
     if kinds != ("a number", "a number"):
         raise FlowValueError(f"{operator} takes two numbers, not {' and '.join(kinds)}")
+    if max(abs(left), abs(right)) > MAX_VALUE:
+        raise FlowValueError(f"a number beyond {MAX_VALUE:g}")
     if operator == "/":
         if right == 0:
             raise FlowValueError("divides by 0")
@@ -278,10 +280,10 @@ def _sum(operator: str, left: Any, right: Any) -> Any:
 def _number(value: Any) -> int | float:
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise FlowValueError(f"number(…): expected a text of digits, not {_kind(value)}")
-    text = value.strip().replace(",", ".") if isinstance(value, str) else str(value)
+    text = value.strip().replace(",", ".") if isinstance(value, str) else value
     try:
         found = float(text)
-    except ValueError:
+    except (ValueError, OverflowError):
         found = float("nan")
     if not abs(found) <= MAX_VALUE:
         raise FlowValueError("number(…): the text is no number")

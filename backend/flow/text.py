@@ -134,18 +134,24 @@ def parse_data(value: Any) -> Any:
     return [parse_data(part) for part in value] if isinstance(value, list) else value
 
 
-def fill_data(value: Any, variables: Mapping[str, Any]) -> Any:
+def fill_data(value: Any, variables: Mapping[str, Any], *, lenient: bool = False) -> Any:
     """A text that is one variable and nothing else becomes its value, whatever it is; None where
-    it has none. Raises FlowValueError."""
+    it has none. Raises FlowValueError for other texts that cannot be filled; ``lenient``: they
+    become None."""
     if isinstance(value, Template):
         if len(value.pieces) == 1 and isinstance(value.pieces[0], tuple):
             found = look_up(value.pieces[0], variables)
             return None if found is MISSING else found
-        return fill(value, variables)
+        try:
+            return fill(value, variables)
+        except FlowValueError:
+            if lenient:
+                return None
+            raise
     if isinstance(value, Mapping):
-        return {name: fill_data(part, variables) for name, part in value.items()}
+        return {name: fill_data(part, variables, lenient=lenient) for name, part in value.items()}
     if isinstance(value, list):
-        return [fill_data(part, variables) for part in value]
+        return [fill_data(part, variables, lenient=lenient) for part in value]
     return value
 
 

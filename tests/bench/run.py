@@ -27,6 +27,7 @@ from tests.bench import (  # noqa: E402
     fork_cost,
     frames,
     guard,
+    keying,
     latency,
     load,
     meters,
@@ -60,6 +61,7 @@ class Plan:
         self.events_s = 3.0 if quick else 10.0
         self.polls_s = 0.4 if quick else 2.0
         self.turns = 4 if quick else 40
+        self.keying = (10, 3, 1000) if quick else (keying.CALLS, keying.ROUNDS, keying.SIMULATED)
         self.flows = 4 if quick else 40
         self.guard_places = 5 if quick else guard.PLACES
         self.told = 2000 if quick else 20_000
@@ -155,6 +157,14 @@ class Run:
         tables, failures = guard.tables(
             folder, self._stack.lab.asterisk, places=self._plan.guard_places
         )
+        self.tables += tables
+        self.failures += failures
+
+    def keying(self, folder: Path) -> None:
+        """In a stack of its own."""
+        calls, rounds, prompts = self._plan.keying
+        self.say(f"keys over {prompts} simulated and {calls * rounds} real prompts")
+        tables, failures = keying.tables(folder, self._stack.lab.asterisk, calls, rounds, prompts)
         self.tables += tables
         self.failures += failures
 
@@ -282,6 +292,9 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="dialog-guard-") as folder:
         Path(folder).chmod(0o755)
         run.guard(Path(folder))
+    with tempfile.TemporaryDirectory(prefix="dialog-keying-") as folder:
+        Path(folder).chmod(0o755)
+        run.keying(Path(folder))
     run.flows()
     with tempfile.TemporaryDirectory(prefix="dialog-bus-") as folder:
         run.bus(Path(folder))

@@ -177,10 +177,9 @@ class Run:
 
     def _failed(self, node: Node, error: Exception) -> str:
         """An error is an exit. One that leads to the very node is none."""
-        late = isinstance(error, HttpFailed) and error.timeout
-        outcomes = ("on_timeout", "on_error") if late else ("on_error",)
-        found = (self.flow.target(node, outcome) for outcome in outcomes)
-        target = next((one for one in found if one is not None), None)
+        target = self.flow.target(node, "on_error")
+        if isinstance(error, HttpFailed) and error.timeout and "on_timeout" in node.exits:
+            target = node.exits["on_timeout"].target  # the flow's own is for silent callers
         said = f"{type(error).__name__}: {error}"[:MAX_ERROR]
         if target is None or target == node.name:
             log.error("%s: %s; the flow ends: there is no on_error for it", self._where(node), said)
@@ -193,7 +192,8 @@ class Run:
         return f"call {self.call.id}: flow {self.flow.name} {self._version}: node {node.name}"
 
     def _result(self) -> Any:
-        return fill_data(self.flow.result, self.variables)
+        """What has no value is null: the talk came to its end all the same."""
+        return fill_data(self.flow.result, self.variables, lenient=True)
 
     # For the nodes
 
@@ -202,9 +202,12 @@ class Run:
         own = {**self.variables, **values}
         own.pop("config")
         try:
-            size = len(json.dumps(own, ensure_ascii=False))
+            text = json.dumps(own, ensure_ascii=False, allow_nan=False)
+            size = len(text.encode())
         except (TypeError, ValueError, RecursionError):
             raise FlowValueError(f"{', '.join(values)}: the value is not JSON") from None
+        if "\\u0000" in text.replace("\\\\", ""):
+            raise FlowValueError(f"{', '.join(values)}: a text with a NUL")  # PostgreSQL has none
         if size > MAX_BYTES:
             raise FlowValueError(f"the flow's variables take more than {MAX_BYTES} bytes")
         self.variables |= values
@@ -251,7 +254,7 @@ class Run:
 def _copied(name: str, value: Any) -> Any:
     """A flow's variables are its own: what it does to them reaches nobody else's."""
     try:
-        return json.loads(json.dumps(value))
+        return json.loads(json.dumps(value, allow_nan=False))
     except (TypeError, ValueError, RecursionError):
         raise BadRequest(name, "expected what JSON can say") from None
 

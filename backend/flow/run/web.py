@@ -105,7 +105,7 @@ def _header(name: str, value: str) -> str:
 def _read(node: HttpNode, answer: HttpAnswer, *, strict: bool) -> dict[str, Any]:
     """The variables; null where the answer has nothing there."""
     try:
-        told = json.loads(answer.body)
+        told = json.loads(answer.body, parse_constant=_no_json)
     except (ValueError, RecursionError):
         if strict:
             raise HttpFailed(
@@ -117,6 +117,11 @@ def _read(node: HttpNode, answer: HttpAnswer, *, strict: bool) -> dict[str, Any]
         found = look_up(place, told)
         saved[name] = None if found is MISSING else found
     return saved
+
+
+def _no_json(word: str) -> None:
+    """NaN, Infinity: Python would take them."""
+    raise ValueError(word)
 
 
 def _name(node: HttpNode) -> str:
