@@ -25,6 +25,8 @@ from tests.bench import (  # noqa: E402
     bus,
     fork_cost,
     frames,
+    guard,
+    keying,
     latency,
     load,
     meters,
@@ -59,6 +61,8 @@ class Plan:
         self.polls_s = 0.4 if quick else 2.0
         self.turns = 4 if quick else 40
         self.told = 2000 if quick else 20_000
+        self.keying = (10, 3, 1000) if quick else (keying.CALLS, keying.ROUNDS, keying.SIMULATED)
+        self.guard_places = 5 if quick else guard.PLACES
         self.cost_rounds = 1 if quick else fork_cost.ROUNDS
         self.cost_s = 2.0 if quick else fork_cost.WINDOW_S
 
@@ -142,6 +146,23 @@ class Run:
         tables, failures = turns.tables(
             folder, self._stack.lab.asterisk, each=self._plan.turns, at_once=TURNS_AT_ONCE
         )
+        self.tables += tables
+        self.failures += failures
+
+    def guard(self, folder: Path) -> None:
+        """In a lab of its own."""
+        self.say(f"guards at {self._plan.guard_places} places a call")
+        tables, failures = guard.tables(
+            folder, self._stack.lab.asterisk, places=self._plan.guard_places
+        )
+        self.tables += tables
+        self.failures += failures
+
+    def keying(self, folder: Path) -> None:
+        """In a stack of its own."""
+        calls, rounds, prompts = self._plan.keying
+        self.say(f"keys over {prompts} simulated and {calls * rounds} real prompts")
+        tables, failures = keying.tables(folder, self._stack.lab.asterisk, calls, rounds, prompts)
         self.tables += tables
         self.failures += failures
 
@@ -258,6 +279,12 @@ def main() -> int:
         run.fork_cost(Path(folder))
     with tempfile.TemporaryDirectory(prefix="dialog-turns-") as folder:
         run.turns(Path(folder))
+    with tempfile.TemporaryDirectory(prefix="dialog-guard-") as folder:
+        Path(folder).chmod(0o755)
+        run.guard(Path(folder))
+    with tempfile.TemporaryDirectory(prefix="dialog-keying-") as folder:
+        Path(folder).chmod(0o755)
+        run.keying(Path(folder))
     with tempfile.TemporaryDirectory(prefix="dialog-bus-") as folder:
         run.bus(Path(folder))
     text = report(run, version, options.quick)
