@@ -136,12 +136,7 @@ def run_control(stop: threading.Event, ready: Ready, home: Home) -> None:
 
         def figures() -> dict[str, Any]:
             return {
-                "ami_connected": ami.connected,
-                "ami_error": ami.last_error,
-                "ami_clock_skew_s": ami.clock_skew_s,
-                "ami_events": events.received_total,
-                "ami_events_dropped": events.dropped_total,
-                "ami_gaps": events.gaps_total,
+                **_of_asterisk(ami, events),
                 "originates": dialer.sent_total,
                 "originates_refused": dialer.refused_total,
                 "swept": sweeper.settled_total,
@@ -151,6 +146,17 @@ def run_control(stop: threading.Event, ready: Ready, home: Home) -> None:
             }
 
         Heartbeat(Instances(engine), me).run(stop, figures)
+
+
+def _of_asterisk(ami: AmiConnection, events: EventLog) -> dict[str, Any]:
+    return {
+        "ami_connected": ami.connected,
+        "ami_error": ami.last_error,
+        "ami_clock_skew_s": ami.clock_skew_s,
+        "ami_events": events.received_total,
+        "ami_events_dropped": events.dropped_total,
+        "ami_gaps": events.gaps_total,
+    }
 
 
 def _keep_up(stop: threading.Event, records: Records, engine: Engine, settings: Settings) -> None:
