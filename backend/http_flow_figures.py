@@ -15,6 +15,8 @@ from prometheus_client.core import (
 Values = Mapping[str, float]
 ByVersion = Mapping[tuple[str, str], Values]  # (flow, version) → figure → value
 
+Shares = Mapping[tuple[str, str], float]  # (flow, version) → percent of the callers
+
 LABELS = ("flow", "version")
 VERDICTS = (
     "taken",
@@ -61,6 +63,15 @@ def flow_metrics(found: ByVersion) -> Iterable[Metric]:
     yield _labelled(found, "alarms.", ALARMS, "dialog_key_alarms", alarms, "alarm")
     for name, (metric, text) in _HISTOGRAMS.items():
         yield _histogram(found, name, metric, text)
+
+
+def share_metric(shares: Shares) -> Metric:
+    """Which published versions calls get."""
+    text = "Percent of the callers who get this published version; of test numbers alone: 0."
+    share = GaugeMetricFamily("dialog_flow_share_percent", text, labels=LABELS)
+    for place, percent in shares.items():
+        share.add_metric(place, percent)
+    return share
 
 
 def _rates(found: ByVersion) -> Iterable[Metric]:

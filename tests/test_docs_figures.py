@@ -42,7 +42,8 @@ def exported() -> set[str]:
         "opening_error_le_0.02": 1.0,
     }
     seen = Seen("voice-0", Publisher(FakeBus(), 100).figures())
-    text = Figures(FakeOverview({("pay", "ab12"): one}, [seen])).text().decode()
+    pay = "pay", "ab12"
+    text = Figures(FakeOverview({pay: one}, [seen], {pay: 100.0})).text().decode()
     return {
         sample.name
         for family in text_string_to_metric_families(text)

@@ -24,6 +24,7 @@ class Seen:
 class FakeOverview:
     flows: Mapping[tuple[str, str], Mapping[str, float]] = field(default_factory=dict)
     seen: Sequence[Seen] = ()
+    shares: Mapping[tuple[str, str], float] = field(default_factory=dict)
 
     def count_tasks(self) -> Mapping[TaskState, int]:
         return {}
@@ -36,6 +37,9 @@ class FakeOverview:
 
     def count_flows(self) -> Mapping[tuple[str, str], Mapping[str, float]]:
         return self.flows
+
+    def flow_shares(self) -> Mapping[tuple[str, str], float]:
+        return self.shares
 
     def processes(self, within_s: float) -> Sequence[Seen]:
         return self.seen
@@ -137,3 +141,9 @@ def test_the_bus_of_each_process() -> None:
     }
     assert {name: found[name] for name in wanted} == wanted
     assert not [name for name in found if "process_bus" in name]
+
+
+def test_who_gets_which_published_version() -> None:
+    found = samples(FakeOverview(shares={("pay", "ab12"): 95.0, ("pay", "cd34"): 5.0}))
+    assert found[f"dialog_flow_share_percent{{{PAY}}}"] == 95.0
+    assert found["dialog_flow_share_percent{flow=pay,version=cd34}"] == 5.0

@@ -130,6 +130,20 @@ def test_what_is_refused_changes_nothing(flows: Flows) -> None:
     assert flows.report("nosuch") is None
 
 
+def test_the_shares_of_the_versions(flows: Flows) -> None:
+    assert flows.shares() == {}
+    put(flows, "v1")
+    assert flows.shares() == {("menu", "v1"): 0.0}
+    change(flows, Order("all"))
+    put(flows, "v2")
+    change(flows, Order("test", numbers=("1",)))
+    assert flows.shares() == {("menu", "v1"): 100.0, ("menu", "v2"): 0.0}
+    change(flows, Order("share", percent=5))
+    assert flows.shares() == {("menu", "v1"): 95.0, ("menu", "v2"): 5.0}
+    change(flows, Order("back"))
+    assert flows.shares() == {("menu", "v1"): 100.0}
+
+
 def test_the_same_put_twice_is_one(flows: Flows) -> None:
     first = put(flows, "v1")
     change(flows, Order("test", numbers=("1",)))
@@ -178,7 +192,12 @@ def test_old_versions_are_deleted_by_command_only(flows: Flows, engine: Engine) 
         connection.execute(update(flow_versions).values(created_at=long_ago))
         mine = flow_versions.c.version.in_(("v1", "v3", "v4", "v5"))
         connection.execute(update(flow_versions).where(mine).values(used_at=long_ago))
+    for name in ("v1", "v2"):
+        set_figures(engine, name, calls=5)
     assert flows.prune("menu", by="ann") == ["v1"], "v2 was used lately, the others are in use"
+    report = flows.report("menu")
+    assert report is not None
+    assert list(report.totals) == ["v2"], "figures go with their version"
     assert flows.prune("menu", by="ann") == []
     assert told(flows)[-1] == ("ann", "prune", None, "v1")
     assert flows.prune("nosuch", by="ann") is None

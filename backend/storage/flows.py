@@ -120,6 +120,18 @@ class Flows:
         good, _ = self.rollouts()
         return [(one, current_figures(one, figures.get(one.rollout.flow, {}))) for one in good]
 
+    def shares(self) -> dict[tuple[str, str], float]:
+        """By (flow, version): how many percent of the callers get it now. A candidate that only
+        test numbers get has 0."""
+        found: dict[tuple[str, str], float] = {}
+        for rollout in (one.rollout for one in self.rollouts()[0]):
+            share = rollout.share if rollout.state == "share" else 0.0
+            if rollout.candidate is not None:
+                found[rollout.flow, rollout.candidate] = share
+            if rollout.stable is not None:
+                found[rollout.flow, rollout.stable] = 100.0 - share
+        return found
+
     def _all_figures(self) -> dict[str, dict[str, Figures]]:
         with reaching("read figures"), self._engine.connect() as connection:
             return figures_by_flow(connection)
@@ -155,8 +167,8 @@ class Flows:
             )
 
     def prune(self, flow: str, *, by: str) -> list[str] | None:
-        """Delete the versions that no call gets and that none got for PRUNE_AFTER; returns them.
-        None: there is no such flow."""
+        """Delete the versions that no call gets and that none got for PRUNE_AFTER, with their
+        figures; returns them. None: there is no such flow."""
         with reaching("delete old versions"), self._engine.begin() as connection:
             stored = lock_rollout(connection, flow)
             if stored is None:
@@ -170,6 +182,8 @@ class Flows:
             gone = delete(flow_versions).where(*old).returning(flow_versions.c.version)
             deleted = sorted(connection.execute(gone).scalars())
             if deleted:
+                theirs = flow_figures.c.flow == flow, flow_figures.c.version.in_(deleted)
+                connection.execute(delete(flow_figures).where(*theirs))
                 tell(connection, flow, "prune", None, by, ", ".join(deleted))
             return deleted
 
