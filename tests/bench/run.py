@@ -23,6 +23,7 @@ from stack import Stack  # noqa: E402
 
 from tests.bench import (  # noqa: E402
     bus,
+    flows,
     fork_cost,
     frames,
     guard,
@@ -62,6 +63,7 @@ class Plan:
         self.turns = 4 if quick else 40
         self.told = 2000 if quick else 20_000
         self.keying = (10, 3, 1000) if quick else (keying.CALLS, keying.ROUNDS, keying.SIMULATED)
+        self.flows = 4 if quick else 40
         self.guard_places = 5 if quick else guard.PLACES
         self.cost_rounds = 1 if quick else fork_cost.ROUNDS
         self.cost_s = 2.0 if quick else fork_cost.WINDOW_S
@@ -163,6 +165,13 @@ class Run:
         calls, rounds, prompts = self._plan.keying
         self.say(f"keys over {prompts} simulated and {calls * rounds} real prompts")
         tables, failures = keying.tables(folder, self._stack.lab.asterisk, calls, rounds, prompts)
+        self.tables += tables
+        self.failures += failures
+
+    def flows(self) -> None:
+        """Without calls."""
+        self.say("flows")
+        tables, failures = flows.tables(self._plan.flows)
         self.tables += tables
         self.failures += failures
 
@@ -285,6 +294,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="dialog-keying-") as folder:
         Path(folder).chmod(0o755)
         run.keying(Path(folder))
+    run.flows()
     with tempfile.TemporaryDirectory(prefix="dialog-bus-") as folder:
         run.bus(Path(folder))
     text = report(run, version, options.quick)
