@@ -13,8 +13,8 @@ DialogError
 │   ├── RecognitionUnavailable
 │   └── SynthesisUnavailable
 ├── StorageUnavailable   PostgreSQL cannot be reached; nothing was stored
-├── HttpFailed           another system was asked over HTTP and gave no usable answer
 ├── BusUnavailable       the bus cannot be reached, or does not let us in
+├── HttpFailed           another system was asked over HTTP and gave no usable answer
 └── ScenarioError        the scenario cannot be loaded, or its result is not JSON
     ├── FlowError             a flow's file is wrong: file, line, node and what was expected
     └── FlowValueError        a flow's text or condition: cannot be read, or a value does not fit
@@ -86,6 +86,10 @@ class StorageUnavailable(DialogError):
     """PostgreSQL cannot be reached. Nothing of the request was stored."""
 
 
+class BusUnavailable(DialogError):
+    """The bus cannot be reached, or does not let us in. The message holds no secret."""
+
+
 class HttpFailed(DialogError):
     """Another system gave no usable answer. ``timeout``: it took too long. ``status``: what it
     said; None: nothing that was understood."""
@@ -94,10 +98,6 @@ class HttpFailed(DialogError):
         super().__init__(text)
         self.timeout = timeout
         self.status = status
-
-
-class BusUnavailable(DialogError):
-    """The bus cannot be reached, or does not let us in. The message holds no secret."""
 
 
 class ScenarioError(DialogError):

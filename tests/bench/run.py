@@ -61,10 +61,10 @@ class Plan:
         self.events_s = 3.0 if quick else 10.0
         self.polls_s = 0.4 if quick else 2.0
         self.turns = 4 if quick else 40
+        self.told = 2000 if quick else 20_000
         self.keying = (10, 3, 1000) if quick else (keying.CALLS, keying.ROUNDS, keying.SIMULATED)
         self.flows = 4 if quick else 40
         self.guard_places = 5 if quick else guard.PLACES
-        self.told = 2000 if quick else 20_000
         self.cost_rounds = 1 if quick else fork_cost.ROUNDS
         self.cost_s = 2.0 if quick else fork_cost.WINDOW_S
 
@@ -174,7 +174,6 @@ class Run:
         tables, failures = flows.tables(self._plan.flows)
         self.tables += tables
         self.failures += failures
-        self.say("done")
 
     def bus(self, folder: Path) -> None:
         """Without Asterisk, when the stacks are gone."""

@@ -148,13 +148,38 @@ def test_the_figures_are_those_of_the_steps(stack: Stack) -> None:
     assert found["dialog_guard_opening_error_seconds_count"] >= 1
 
 
-def metrics(stack: Stack) -> dict[str, float]:
-    """What is counted outside of flows: name (and the label that is left) → value."""
+def test_a_flows_events_and_figures_have_its_name_and_version(
+    stack: Stack, redis_server: RedisServer
+) -> None:
+    """The subscriber presses 1 2 3 in the prompt: blocked, and secret."""
+    listener = redis_server.listen("dialog_events")
+    task = stack.ended(stack.originate(number("112"), scenario="told-flow")["id"])
+    assert task["state"] == "done", task
+    events = until_end(listener)
+    listener.close()
+    inside = [event for event in events if event["flow"] == "told-flow"]
+    assert (inside[0]["kind"], inside[-1]["kind"]) == ("flow", "flow_end")
+    assert inside[-1]["body"]["ok"] is True
+    (version,) = {event["version"] for event in inside}
+    keys = [event for event in inside if event["kind"] == "key"]
+    assert [key["body"]["verdict"] for key in keys] == ["blocked"] * 3
+    assert {(key["flow_node"], key["body"]["key"]) for key in keys} == {("pin", "•")}
+    found = metrics(stack, "told-flow", version)
+    assert found["dialog_flow_calls_total"] == 1
+    assert found["dialog_flow_calls_failed_total"] == 0
+    assert found["dialog_prompts_blocked_total"] == 1
+    assert found["dialog_keys_total verdict=blocked"] == 3
+    assert found["dialog_play_block_success_rate"] == 1
+    assert "dialog_dtmf_loss_rate" not in found, "no key was taken"
+
+
+def metrics(stack: Stack, flow: str = "", version: str = "") -> dict[str, float]:
+    """What is counted there: name (and the label that is left) → value."""
     found = {}
     for family in text_string_to_metric_families(stack.text("/metrics")):
         for sample in family.samples:
             labels = dict(sample.labels)
-            if labels.pop("flow", None) == "" and labels.pop("version") == "":
+            if (labels.pop("flow", None), labels.pop("version", None)) == (flow, version):
                 rest = "".join(f" {name}={value}" for name, value in labels.items())
                 found[f"{sample.name}{rest}"] = sample.value
     return found
