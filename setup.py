@@ -16,6 +16,7 @@ setup(
     package_data={
         "backend": [
             "py.typed",
+            "bus/*.json",
             "call/backchannel.toml",
             "flow/*.json",
             "media/*.toml",

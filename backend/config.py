@@ -61,6 +61,33 @@ class Settings(BaseSettings):
         default=90, ge=1, description="AMI events older than this are deleted."
     )
 
+    steps_keep_days: int = Field(
+        default=90,
+        ge=1,
+        description="Steps of calls (keys, states, nodes of flows) older than this are deleted.",
+    )
+
+    # The bus: what other systems are told of calls as it happens
+    bus: Literal["postgres", "redis", "kafka", "off"] = Field(
+        default="postgres", description="postgres: NOTIFY in the backend's own database."
+    )
+    bus_url: SecretStr | None = Field(
+        default=None,
+        description="redis://user:password@host:6379/0 (rediss: TLS), or "
+        "kafka://user:password@host:9092,host:9092 (kafkas: TLS).",
+    )
+    bus_topic: str = Field(
+        default="dialog_events",
+        pattern=r"^[A-Za-z_][A-Za-z0-9_.-]{0,62}$",
+        description="Channel of NOTIFY and of Redis, topic of Kafka.",
+    )
+    bus_queue: int = Field(
+        default=10_000,
+        ge=100,
+        le=1_000_000,
+        description="Events that may wait in each process while the bus is away.",
+    )
+
     # Asterisk: AMI
     ami_host: str = "127.0.0.1"
     ami_port: int = Field(default=5038, ge=1, le=65535)
@@ -127,6 +154,10 @@ class Settings(BaseSettings):
     dial_timeout_s: float = Field(default=30, ge=1, le=300)
     dial_rate_per_s: float = Field(
         default=20, gt=0, le=1000, description="New calls per second at most."
+    )
+    dial_pinned_only: bool = Field(
+        default=False,
+        description="This machine dials tasks of flows that are pinned to it, and no others.",
     )
     tones_country: str = Field(
         default="ru",
@@ -255,7 +286,7 @@ class Settings(BaseSettings):
         default={}, description="Clients: name=token, comma separated. None: every request is 401."
     )
     http_admins: Names = Field(
-        default=(), description="Clients that may change routes; none named: all of them."
+        default=(), description="Clients that may change routes and flows; none named: all of them."
     )
     http_token_in_query: bool = Field(
         default=False, description="Accept ?token=… (for old 1C; tokens end up in access logs)."
@@ -358,6 +389,19 @@ class Settings(BaseSettings):
         for name in self.http_admins:
             if name not in self.http_tokens:
                 raise ValueError(f"http_admins: there is no client {name!r} in http_tokens")
+        return self
+
+    @model_validator(mode="after")
+    def _bus_address(self) -> Settings:
+        url = self.bus_url.get_secret_value() if self.bus_url else ""
+        schemes = {"redis": ("redis", "rediss", "unix"), "kafka": ("kafka", "kafkas")}
+        if self.bus == "postgres" and url:
+            raise ValueError("bus_url: bus=postgres goes by database_url; leave bus_url out")
+        if self.bus in schemes and url.partition("://")[0] not in schemes[self.bus]:
+            raise ValueError(
+                f"bus_url: bus={self.bus} needs an address that begins with "
+                + " or ".join(f"{scheme}://" for scheme in schemes[self.bus])
+            )
         return self
 
     @model_validator(mode="after")

@@ -16,7 +16,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from datetime import UTC, datetime
 from http import HTTPStatus
 from pathlib import Path
 from queue import Empty, Queue
@@ -25,15 +25,21 @@ from urllib.parse import urlsplit
 
 from backend import ami_probe
 from backend.ami_listener import AmiConnection
+from backend.app.bus import open_carrier
 from backend.app.home import SpeechAddress, ami_account, scenario_folders
 from backend.app.screening import open_judges
 from backend.app.speech import open_speech
+from backend.bus.event import encode
+from backend.bus.telling import Teller
 from backend.call import backchannel
 from backend.call.legs import CONTEXT as LEG_CONTEXT
 from backend.call.shelf import load
 from backend.config import Settings
-from backend.errors import ConfigError, DialogError
+from backend.doctor_finding import Finding, bad, good
+from backend.doctor_flows import check_pins
+from backend.errors import BusUnavailable, ConfigError, DialogError
 from backend.ports import (
+    Letter,
     RecognitionEvent,
     RecognitionFailed,
     RecognitionOptions,
@@ -48,27 +54,6 @@ MIN_FREE_BYTES = 1 << 30
 OLDEST_MAJOR, NEWEST_MAJOR = 16, 22
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One line of the report. ``mend`` says what to do; empty when all is well."""
-
-    ok: bool
-    what: str
-    mend: str = ""
-
-    def __str__(self) -> str:
-        head = f"{'ok  ' if self.ok else 'FAIL'}  {self.what}"
-        return head if self.ok or not self.mend else f"{head}\n      → {self.mend}"
-
-
-def good(what: str) -> Finding:
-    return Finding(True, what)
-
-
-def bad(what: str, mend: str) -> Finding:
-    return Finding(False, what, mend)
-
-
 def examine(settings: Settings) -> list[Finding]:
     """Every check, in the order in which a call meets the parts."""
     checks: tuple[Callable[[Settings], Iterable[Finding]], ...] = (
@@ -77,6 +62,8 @@ def examine(settings: Settings) -> list[Finding]:
         check_tables,
         check_disk,
         check_database,
+        check_pins,
+        check_bus,
         check_ports,
         check_asterisk,
         check_sounds,
@@ -170,6 +157,37 @@ def check_database(settings: Settings) -> Iterable[Finding]:
         yield bad(f"database {where}: {first}", "check database_url, pg_hba.conf and the firewall")
     finally:
         engine.dispose()
+
+
+def check_bus(settings: Settings) -> Iterable[Finding]:
+    """The bus takes an event: whoever listens sees one of kind ``test``."""
+    if settings.bus == "off":
+        yield good("bus: off")
+        return
+    if settings.bus == "postgres" and settings.database_url is None:
+        yield good(f"bus: NOTIFY {settings.bus_topic} in the embedded PostgreSQL")
+        return
+    dsn = settings.database_url.get_secret_value() if settings.database_url else ""
+    mend = "check bus_url, the bus's users and rights, and the firewall (docs/bus.md)"
+    try:
+        carrier = open_carrier(settings, dsn, "doctor")
+    except ConfigError as error:
+        yield bad(f"bus: {error}", "mend the setting; until then the backend does not start")
+        return
+    assert carrier is not None
+    event = Teller(settings.node, "doctor").test(datetime.now(UTC))
+    try:
+        carrier.connect()
+        sent = carrier.send([Letter("doctor", encode(event, carrier.limit_bytes))])
+    except BusUnavailable as error:
+        yield bad(f"bus {carrier.where}: {error}", mend)
+        return
+    finally:
+        carrier.close()
+    if sent.left or sent.refused:
+        yield bad(f"bus {carrier.where}: {sent.why}", mend)
+    else:
+        yield good(f"bus {carrier.where}: it took an event of kind test")
 
 
 def check_ports(settings: Settings) -> Iterable[Finding]:

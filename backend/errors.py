@@ -13,6 +13,7 @@ DialogError
 │   ├── RecognitionUnavailable
 │   └── SynthesisUnavailable
 ├── StorageUnavailable   PostgreSQL cannot be reached; nothing was stored
+├── BusUnavailable       the bus cannot be reached, or does not let us in
 ├── HttpFailed           another system was asked over HTTP and gave no usable answer
 └── ScenarioError        the scenario cannot be loaded, or its result is not JSON
     ├── FlowError             a flow's file is wrong: file, line, node and what was expected
@@ -83,6 +84,10 @@ class SynthesisUnavailable(SpeechError):
 
 class StorageUnavailable(DialogError):
     """PostgreSQL cannot be reached. Nothing of the request was stored."""
+
+
+class BusUnavailable(DialogError):
+    """The bus cannot be reached, or does not let us in. The message holds no secret."""
 
 
 class HttpFailed(DialogError):

@@ -12,6 +12,7 @@ from prometheus_client.registry import Collector
 
 from backend.errors import StorageUnavailable
 from backend.http_api import Health, Part
+from backend.http_flow_figures import ByVersion, Shares, flow_metrics, share_metric
 from backend.model import TaskState
 
 ALIVE_S = 15.0  # it is dead when nothing was heard for so long
@@ -36,6 +37,8 @@ class Overview(Protocol):
     def count_tasks(self) -> Mapping[TaskState, int]: ...
     def count_calls(self) -> Mapping[tuple[str, str], int]: ...
     def count_events(self) -> int: ...
+    def count_flows(self) -> ByVersion: ...
+    def flow_shares(self) -> Shares: ...
     def processes(self, within_s: float) -> Sequence[WhoIsThere]: ...
 
 
@@ -142,7 +145,36 @@ class Figures(Collector):
             calls.add_metric([result, reason], count)
         events = GaugeMetricFamily("dialog_events", "AMI events stored, about.")
         events.add_metric([], self._overview.count_events())
-        return [tasks, calls, events, *_of_processes(self._overview.processes(ALIVE_S))]
+        seen = self._overview.processes(ALIVE_S)
+        flows = [
+            share_metric(self._overview.flow_shares()),
+            *flow_metrics(self._overview.count_flows()),
+        ]
+        return [tasks, calls, events, *flows, *_of_bus(seen), *_of_processes(seen)]
+
+
+def _of_bus(seen: Iterable[WhoIsThere]) -> Iterable[Metric]:
+    """What the processes tell of the bus: each counts from its start."""
+    labels = ["node", "process"]
+    published = CounterMetricFamily("dialog_bus_published", "Events delivered.", labels=labels)
+    dropped = CounterMetricFamily(
+        "dialog_bus_dropped", "Events not delivered, and why.", labels=[*labels, "reason"]
+    )
+    queue = GaugeMetricFamily("dialog_bus_queue", "Events that wait.", labels=labels)
+    connected = GaugeMetricFamily("dialog_bus_connected", "1: the bus is there.", labels=labels)
+    plain: dict[str, CounterMetricFamily | GaugeMetricFamily] = {
+        "bus_published": published,
+        "bus_queue": queue,
+        "bus_connected": connected,
+    }
+    for item in seen:
+        for name, value in item.stats.items():
+            place = [item.node, item.process]
+            if name in plain:
+                plain[name].add_metric(place, float(value))
+            elif name.startswith("bus_dropped_"):
+                dropped.add_metric([*place, name.removeprefix("bus_dropped_")], float(value))
+    return [published, dropped, queue, connected]
 
 
 def _of_processes(seen: Iterable[WhoIsThere]) -> Iterable[Metric]:
@@ -155,6 +187,8 @@ def _of_processes(seen: Iterable[WhoIsThere]) -> Iterable[Metric]:
         labels = [item.node, item.process]
         age.add_metric(labels, item.age_s)
         for name, value in item.stats.items():
+            if name.startswith("bus_"):
+                continue
             if isinstance(value, int | float) and re.fullmatch(r"[a-z][a-z0-9_]{0,60}", name):
                 if name not in found:
                     text = f"Told by the process: {name}."

@@ -145,6 +145,10 @@ class AmiEvent:
     body: Mapping[str, str | list[str]]
 
 
+# What a call came over: WebRTC is PJSIP with a browser at the other end (protocol.channels).
+ChannelKind = Literal["sip", "webrtc", "local", "other"]
+
+
 @dataclass(frozen=True, slots=True)
 class CallStarted:
     """A scenario took a call. ``task_id`` is None for an inbound call."""
@@ -160,6 +164,7 @@ class CallStarted:
     uniqueid: str
     caller: str
     called: str
+    channel_kind: ChannelKind = "other"
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,17 +5,19 @@ Adapters implement them, tests fake them in a few lines, ``app`` joins them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from datetime import datetime
+from typing import Any, Literal, Protocol
 from uuid import UUID
 
 from backend.errors import AsteriskError
-from backend.model import Record, Task, TaskRequest, Word
+from backend.model import ChannelKind, Record, StepKind, Task, TaskRequest, Word
 
 RATE_HZ = 8000
 FRAME_MS = 20
 FRAME_BYTES = RATE_HZ // 1000 * FRAME_MS * 2  # signed linear, 16 bit, mono
+SEND_S = 5.0  # for a batch to the bus, and for a connection to it
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +165,91 @@ class RecordSink(Protocol):
         """Keep the records for ever: when it returns they survive the death of this process.
         Thread-safe, a few microseconds, never waits for PostgreSQL. Raises OSError when the
         disk refuses."""
+
+
+EventKind = StepKind | Literal["call_started", "call_ended", "rollout", "test"]
+
+
+@dataclass(frozen=True, slots=True)
+class BusChannel:
+    """The channel of the call that an event is about. ``name``: Asterisk's."""
+
+    kind: ChannelKind
+    name: str
+    caller: str
+    called: str
+
+
+@dataclass(frozen=True, slots=True)
+class BusEvent:
+    """What other systems are told, the same form over every bus and for every kind of channel
+    (docs/bus.md, bus/event.schema.json).
+
+    ``id`` is unique for ever. ``n``, ``state``, ``at_ms``: a step's, see CallStep; ``flow_node``
+    is its node, ``node`` the machine.
+    """
+
+    id: str
+    at: datetime
+    node: str
+    process: str
+    kind: EventKind
+    call: UUID | None = None
+    task: UUID | None = None
+    n: int | None = None
+    flow: str | None = None
+    version: str | None = None
+    flow_node: str | None = None
+    channel: BusChannel | None = None
+    state: str | None = None
+    at_ms: int | None = None
+    body: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Bus(Protocol):
+    def publish(self, event: BusEvent) -> None:
+        """Tell other systems, soon. Never waits and never raises: what cannot be delivered is
+        counted. Thread-safe; events of one thread stay in order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """An event ready for the bus. Letters of one ``key`` (a call's id) must stay in order."""
+
+    key: str
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """What became of a batch. ``left``: not delivered, the bus is away; they may be sent again.
+    ``refused``: how many it will never take, for what is in them. ``why``: in its own words."""
+
+    left: Sequence[Letter] = ()
+    refused: int = 0
+    why: str = ""
+
+
+class BusCarrier(Protocol):
+    """One connection to a bus. The publisher's thread alone uses it; every method ends within
+    about SEND_S. No text that it returns or raises holds a secret."""
+
+    @property
+    def where(self) -> str:
+        """What it is and where, for the log."""
+
+    @property
+    def limit_bytes(self) -> int:
+        """Of one letter's payload."""
+
+    def connect(self) -> None:
+        """Be connected, or see whether it still is. Raises BusUnavailable."""
+
+    def send(self, letters: Sequence[Letter]) -> Sent:
+        """Deliver them in order. Returns when the bus has confirmed them, or not in time. One
+        that was confirmed by nobody may have been delivered for all that."""
+
+    def close(self) -> None: ...
 
 
 class TaskDesk(Protocol):

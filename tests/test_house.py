@@ -21,11 +21,21 @@ STANDARD_IO = {
     "threading",
     "time",
 }
-LIBRARY_IO = {"flask", "grpc", "gunicorn", "panoramisk", "psycopg2", "sqlalchemy", "yandex"}
+LIBRARY_IO = {
+    "confluent_kafka",
+    "flask",
+    "grpc",
+    "gunicorn",
+    "panoramisk",
+    "psycopg2",
+    "redis",
+    "sqlalchemy",
+    "yandex",
+}
 
 # A room's name → the rooms it may import from (besides itself). "pure" has no I/O at all.
 FOUNDATION = {"errors", "model"}
-PURE = {"protocol", "media", "tables", "keying", "flow"} | {
+PURE = {"protocol", "media", "tables", "keying", "flow", "bus.event", "bus.telling"} | {
     f"dialing.{room}" for room in ("policy", "progress", "outcomes", "routing")
 }
 MAY_IMPORT: dict[str, set[str]] = {
@@ -37,12 +47,16 @@ MAY_IMPORT: dict[str, set[str]] = {
     "keying": FOUNDATION,
     "flow": FOUNDATION | {"keying"},
     "flow.run": FOUNDATION | PURE | {"ports", "call"},  # the interpreter is no pure one
+    "flow.fallback": FOUNDATION | {"flow"},  # a thread
     "dialing.outcomes": FOUNDATION,
     "dialing.progress": FOUNDATION | {"dialing.outcomes"},
     "dialing.policy": FOUNDATION,
     "dialing.routing": FOUNDATION,
     "ports": FOUNDATION,
     "dialing": FOUNDATION | PURE | {"ports"},
+    "bus.event": FOUNDATION | {"ports"},
+    "bus.telling": FOUNDATION | {"ports"},
+    "bus": FOUNDATION | PURE | {"ports"},
     "call": FOUNDATION | PURE | {"ports"},
     "call.shelf": FOUNDATION | PURE | {"call", "flow.run"},
     "scenarios": {""},
@@ -70,15 +84,15 @@ def modules() -> list[Path]:
 
 def room_of(dotted: str) -> str:
     """``dialing.policy`` where a file has rules of its own, ``ami`` for every ``ami_…`` file,
-    ``web`` for the ``web…`` and ``http_…`` files, ``ws_frames`` for ``ws_…``, else the first
-    part."""
+    ``web`` for the ``web…`` and ``http_…`` files, ``ws_frames`` for ``ws_…``, the same for
+    ``cli…`` and ``doctor…``, else the first part."""
     parts = dotted.split(".")
     two = ".".join(parts[:2])
     if two in MAY_IMPORT:
         return two
-    family = {"ami": "ami", "web": "web", "http": "web", "ws": "ws_frames"}.get(
-        parts[0].split("_")[0]
-    )
+    families = {"http": "web", "ws": "ws_frames"}
+    families |= {name: name for name in ("ami", "cli", "doctor", "web")}
+    family = families.get(parts[0].split("_")[0])
     return family or parts[0]
 
 

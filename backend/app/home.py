@@ -16,7 +16,6 @@ from backend.ami_manager import Account
 from backend.call.shelf import Shelf
 from backend.config import Settings
 from backend.errors import StorageUnavailable
-from backend.model import CallStep
 from backend.storage.apply import RecordStore
 from backend.storage.changes import ROUTES_CHANNEL
 from backend.storage.drain import Drainer
@@ -97,14 +96,6 @@ class Records:
         self.drainer = Drainer(self.journal, self.store)
         self.drainer.start()
         rooms.callback(self.drainer.drain_and_stop, JOURNAL_S)
-
-    def keep_step(self, step: CallStep) -> None:
-        """A call's step. Never raises: it comes from the audio loop, too, where a full disk must
-        end no stream."""
-        try:
-            self.journal.append(step)
-        except OSError as error:
-            log.error("call %s: its step %d is lost: %s", step.call_id, step.n, error)
 
     def figures(self) -> dict[str, Any]:
         return {

@@ -38,6 +38,7 @@ from backend.model import (
     Utterance,
 )
 from backend.ports import Ami, CallRecognizer, Prompts, RecordSink
+from backend.protocol.channels import TARGET_URI, asks_target, channel_kind
 
 log = logging.getLogger(__name__)
 
@@ -96,6 +97,8 @@ class Services:
     legs: LegServices
     shared: Shared = field(default_factory=Shared)
     steps: Callable[[CallStep], None] = lambda _: None  # must not block, nor raise
+    # Published flows for a caller (the other side's number): they go before those of scenarios.
+    published: Callable[[str], Mapping[str, ScenarioFunction]] = lambda _: {}
 
 
 def run_call(agi: AgiSession, requested: str, services: Services) -> None:
@@ -113,10 +116,13 @@ def run_call(agi: AgiSession, requested: str, services: Services) -> None:
 
 def _read_variables(agi: AgiSession, timeout_s: float) -> dict[str, str]:
     """The call's DIALOG_ variables, in one round trip."""
-    wanted = "|".join(f"${{{name}}}" for name in VARIABLES)
+    names: tuple[str, ...] = VARIABLES
+    wanted = "|".join(f"${{{name}}}" for name in names)
+    if asks_target(agi.env.get("agi_channel", "")):
+        names, wanted = (*names, "target_uri"), f"{wanted}|{TARGET_URI}"
     reply = agi.command("GET FULL VARIABLE", wanted, timeout_s=timeout_s)
     values = (reply.data or "").split("|")
-    return dict(zip(VARIABLES, values, strict=False))
+    return dict(zip(names, values, strict=False))
 
 
 def _describe(
@@ -157,6 +163,7 @@ class _Session:
         self._agi = LentAgi(agi)
         self._info = info
         self._fork_id = variables.get("DIALOG_FORK_ID") or variables.get("WS_SOCKET_SESSION", "")
+        self._target_uri = variables.get("target_uri", "")
         self._services = services
         # The dialplan's fork is known by its channel. Our own has a key, for where it comes beside
         # the dialplan's, that one may be the later of the two to connect.
@@ -194,6 +201,7 @@ class _Session:
                 uniqueid=info.uniqueid,
                 caller=info.caller,
                 called=info.called,
+                channel_kind=channel_kind(info.channel, self._target_uri),
             )
         )
         self._services.streams.claim(self._stream_key, self._line.fork)
@@ -208,7 +216,9 @@ class _Session:
         self._close(outcome, result, error)
 
     def _scenario(self) -> ScenarioFunction:
-        known = self._services.scenarios()
+        info = self._info
+        other_side = info.caller if info.direction == "inbound" else info.called
+        known = {**self._services.scenarios(), **self._services.published(other_side)}
         self._call.entering.know(known)  # the call keeps these, whatever is loaded later
         function = known.get(self._info.scenario)
         if function is None:

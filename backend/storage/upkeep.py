@@ -1,4 +1,4 @@
-"""Instances (heartbeats and figures), the events' retention, counts for the metrics."""
+"""Instances (heartbeats and figures), the retention of events and steps, counts for the metrics."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import Engine, delete, func, select, text
+from sqlalchemy import Delete, Engine, delete, func, select, text, tuple_
 from sqlalchemy.dialects.postgresql import insert
 
 from backend.model import TaskState
 from backend.storage.engine import reaching
-from backend.storage.tables import calls, events, instances
+from backend.storage.figures import FlowFigures
+from backend.storage.flows import Flows
+from backend.storage.tables import calls, events, instances, steps
 from backend.storage.tasks import Tasks
 
 FORGET_INSTANCES_AFTER = timedelta(days=1)
@@ -111,25 +113,44 @@ class Events:
 
     def delete_older(self, days: int, stop: threading.Event, batch: int = 5000) -> int:
         """Delete events received more than ``days`` ago, in small transactions, until ``stop``."""
-        total = 0
         limit = datetime.now(UTC) - timedelta(days=days)
         old = select(events.c.id).where(events.c.received_at < limit).limit(batch)
-        while not stop.is_set():
-            with reaching("delete old events"), self._engine.begin() as connection:
-                count = connection.execute(
-                    delete(events).where(events.c.id.in_(old.scalar_subquery()))
-                ).rowcount
-            total += count
-            if count < batch:
-                break
-            stop.wait(0.05)
-        return total
+        statement = delete(events).where(events.c.id.in_(old.scalar_subquery()))
+        return _delete_in_batches(self._engine, statement, stop, batch)
 
     def estimate(self) -> int:
         """About how many events are stored (PostgreSQL's statistics; counting would take long)."""
         query = text("SELECT n_live_tup FROM pg_stat_user_tables WHERE relid = 'events'::regclass")
         with reaching("estimate events"), self._engine.connect() as connection:
             return int(connection.execute(query).scalar() or 0)
+
+
+def _delete_in_batches(engine: Engine, statement: Delete, stop: threading.Event, batch: int) -> int:
+    """Run ``statement``, which deletes ``batch`` rows at most, until it deletes fewer."""
+    total = 0
+    while not stop.is_set():
+        with reaching("delete what is old"), engine.begin() as connection:
+            count = connection.execute(statement).rowcount
+        total += count
+        if count < batch:
+            break
+        stop.wait(0.05)
+    return total
+
+
+class Steps:
+    """The steps' upkeep. Raises StorageUnavailable."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def delete_older(self, days: int, stop: threading.Event, batch: int = 5000) -> int:
+        """Delete steps made more than ``days`` ago, as Events does. What was counted from them
+        stays."""
+        limit = datetime.now(UTC) - timedelta(days=days)
+        key = tuple_(steps.c.call_id, steps.c.n)
+        old = select(steps.c.call_id, steps.c.n).where(steps.c.at < limit).limit(batch)
+        return _delete_in_batches(self._engine, delete(steps).where(key.in_(old)), stop, batch)
 
 
 class Calls:
@@ -157,6 +178,8 @@ class Overview:
         self._calls = Calls(engine)
         self._events = Events(engine)
         self._instances = Instances(engine)
+        self._flows = FlowFigures(engine)
+        self._published = Flows(engine)
 
     def count_tasks(self) -> Mapping[TaskState, int]:
         return self._tasks.count_by_state()
@@ -166,6 +189,12 @@ class Overview:
 
     def count_events(self) -> int:
         return self._events.estimate()
+
+    def count_flows(self) -> Mapping[tuple[str, str], Mapping[str, float]]:
+        return self._flows.all()
+
+    def flow_shares(self) -> Mapping[tuple[str, str], float]:
+        return self._published.shares()
 
     def processes(self, within_s: float) -> list[Seen]:
         return self._instances.seen(within_s)
