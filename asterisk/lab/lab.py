@@ -25,7 +25,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import lab_keys
 import lab_sanitizer
+import lab_sound
 from lab_config import (
     DEFAULT_VERSION,
     HERE,
@@ -40,6 +42,7 @@ from lab_config import (
     write_tree,
 )
 from lab_instance import Instance, wait_until
+from lab_keys import WireKey, tone_keys
 from lab_ports import check, lease, try_lock
 
 __all__ = ["Backend", "Instance", "Lab", "LabError", "Ports"]
@@ -205,6 +208,12 @@ class Lab:
     def said(self, number: str, timeout_s: float = 10) -> Path:
         """What the subscriber said, in step with `heard`: sample n of both is the same moment."""
         return self._tape("said", number, timeout_s)
+
+    def pressed(self, number: str, timeout_s: float = 10) -> list[WireKey]:
+        """The keys that the subscriber sent, by any way, in order; times as on the tapes."""
+        tape = self.said(number, timeout_s)
+        keys = lab_keys.read(tape.with_suffix(".keys")) + tone_keys(lab_sound.read(tape))
+        return sorted(keys, key=lambda key: key.down_ms)
 
     def _tape(self, side: str, number: str, timeout_s: float) -> Path:
         path = self.subscriber.home / side / f"{number}.wav"

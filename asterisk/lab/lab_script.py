@@ -36,14 +36,15 @@ PATTERNS = {
     "silence": "",
     "cough": "",
     "hangup": r"\d{0,3}",
+    "info": "",
 }
 
 
 @dataclass(frozen=True)
 class LabStep:
     """``when``: "after" a prompt's end; "over": after a prompt's first sound; "then": after the
-    step before. ``verb``: say, press, silence, cough, hangup; ``what``: text, keys, seconds, –,
-    cause."""
+    step before. ``verb``: say, press, silence, cough, hangup, info (keys are pressed by SIP INFO
+    from now on); ``what``: text, keys, seconds, –, cause, –."""
 
     when: str
     after_s: float
