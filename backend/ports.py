@@ -130,6 +130,9 @@ class PromptAudio(Protocol):
         """At most ``size`` bytes from byte ``at`` on, whole samples; empty: not made yet (or
         ``size`` 0); None: that was all. Raises SpeechError when the rest will never come."""
 
+    def size(self) -> int | None:
+        """Its bytes in all; None: that is not known yet, or never will be."""
+
     def subscribe(self, on_more: Callable[[], None]) -> None:
         """``on_more`` runs, on any thread, when there is more, or the end, or a failure."""
 

@@ -151,22 +151,10 @@ class FakeCall(Call):
             own_backchannel() if backchannel is None else BackchannelBook(backchannel),
             patience_s,
         )
-        self._side = open_side(
-            setting,
-            "caller",
-            (*joined(script), *_said(says)),
-            on_caller_hangup=lambda cause, why: self._hang_up("caller", cause, why),
-            on_robot_hangup=lambda cause: self._hang_up("robot", cause, ""),
-            variables=variables,
-            results=results,
-        )
-        self._side.channel.answered = direction == "outbound"
-        self._desk = TaskList()
-        rules = rules or Rules(caller_ids=("*",))
         info = CallInfo(
             id=uuid4(),
             task_id=uuid4() if direction == "outbound" else None,
-            channel=self._side.channel.name,
+            channel="Simulated/caller",
             uniqueid="simulated",
             direction=direction,
             caller=caller,
@@ -175,6 +163,20 @@ class FakeCall(Call):
             file=file,
             language=language,
         )
+        steps = StepLog(info.id, info.task_id, self.steps.append, lambda: self.world.now_ms)
+        self._side = open_side(
+            setting,
+            "caller",
+            (*joined(script), *_said(says)),
+            on_caller_hangup=lambda cause, why: self._hang_up("caller", cause, why),
+            on_robot_hangup=lambda cause: self._hang_up("robot", cause, ""),
+            variables=variables,
+            results=results,
+            steps=steps,
+        )
+        self._side.channel.answered = direction == "outbound"
+        self._desk = TaskList()
+        rules = rules or Rules(caller_ids=("*",))
         super().__init__(
             info,
             CallConfig(COMMAND_S, RECOGNITION_S, MAX_CALL_S, "/recordings"),
@@ -187,7 +189,7 @@ class FakeCall(Call):
                 rules,
                 self._desk,
             ),
-            step_log=StepLog(info.id, info.task_id, self.steps.append, lambda: self.world.now_ms),
+            step_log=steps,
         )
         self._far_side = SimulatedOthers(
             setting, self._side, info, rules, _dials(dials), _rooms(conferences)

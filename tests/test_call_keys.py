@@ -8,6 +8,7 @@ import pytest
 
 from backend.call.keys import MAX_KEPT, DigitCollector, Digits, DigitsStatus, Key, Keys
 from backend.errors import BadRequest
+from backend.keying import events as ev
 from backend.protocol import fork
 
 
@@ -75,6 +76,12 @@ def test_wrong_arguments_are_named(arguments: dict[str, object], name: str) -> N
         Digits(**arguments)  # type: ignore[arg-type]
 
 
+def input_over(keys: Keys, digits: Digits) -> None:
+    """As many keys as were asked for have come."""
+    between_ms = round(digits.between_s * 1000)
+    keys.apply(ev.InputOver(keys.now_ms, 0, "digits", None, digits.terminator, between_ms))
+
+
 class Clock:
     now = 100.0
 
@@ -115,7 +122,7 @@ def test_a_key_that_was_kept_and_then_released_is_one_key(keys: Keys) -> None:
 def test_a_terminator_that_was_not_needed_begins_nothing(keys: Keys) -> None:
     every: list[str] = []
     keys.on_every(lambda key: every.append(key.key))
-    keys.needless(Digits(2))
+    input_over(keys, Digits(2))
     keys.press("#")
     keys.press("#")
     assert [key.key for key in iter(keys.take, None)] == ["#"], "the second one is meant"
@@ -125,21 +132,21 @@ def test_a_terminator_that_was_not_needed_begins_nothing(keys: Keys) -> None:
 def test_a_terminator_that_was_not_needed_and_has_come_already(keys: Keys) -> None:
     keys.press("#")
     keys.press("7")
-    keys.needless(Digits(2))
+    input_over(keys, Digits(2))
     assert [key.key for key in iter(keys.take, None)] == ["7"]
 
 
 def test_another_key_or_one_much_later_counts() -> None:
     clock = Clock()
     keys = Keys(clock)
-    keys.needless(Digits(2, between_s=3))
+    input_over(keys, Digits(2, between_s=3))
     keys.press("7")
     keys.press("#")
     assert [key.key for key in iter(keys.take, None)] == ["7", "#"]
-    keys.needless(Digits(2, between_s=3))
+    input_over(keys, Digits(2, between_s=3))
     clock.now += 3.1
     keys.press("#")
     assert keys.take() is not None
-    keys.needless(Digits(2, terminator=None))
+    input_over(keys, Digits(2, terminator=None))
     keys.press("#")
     assert keys.take() is not None

@@ -10,6 +10,7 @@ import pytest
 from backend.call import streaming as module
 from backend.call.ear import CallEar
 from backend.call.fork import CallFork
+from backend.call.gate import KeyGate
 from backend.call.keys import MAX_KEPT, Key, Keys
 from backend.call.playback import FilePlayback, Played, PlayEnd
 from backend.call.pump import AHEAD_MS, CHUNK_MS, MIN_AHEAD_MS, Pump
@@ -54,7 +55,8 @@ class Rig:
             on_utterance=lambda _: None,
         )
         self.keys = Keys()
-        self.fork = CallFork("PJSIP/x-1", ear, self.stream, self.keys)
+        gate = KeyGate("PJSIP/x-1", self.keys, ear, self.speaker.stop, None)
+        self.fork = CallFork("PJSIP/x-1", ear, self.stream, gate)
 
     def connect(self, version: int = 2) -> None:
         self.module.connect(self.fork, version=version)

@@ -131,7 +131,7 @@ UNCHANGED: dict[type, set[str]] = {
     Conference: {"create"},
     OtherChannels: {"dial_string", "leave_seats"},
     Dialogue: {"begin", "cancel_hear", "check_thread", "close", "on_dtmf", "prepare", "speak"}
-    | {"guard_keys"}
+    | {"guard_keys", "open_keys"}
     | {"wait"},
     Speaker: set(),
     # of the audio loop

@@ -86,8 +86,9 @@ class Attention:
     def on_failure(self, message: str) -> None:
         """No words will come: a pause ends by its time."""
 
-    def on_key(self, _: Key) -> None:
-        self._tell(lambda _: self._barge.key())
+    def on_key(self, key: Key) -> None:
+        if not key.ahead:
+            self._tell(lambda _: self._barge.key())
 
     def cancel(self) -> None:
         """Any thread: stop the prompt."""

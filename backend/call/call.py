@@ -222,6 +222,7 @@ class Call:
         texts = [str(argument) for argument in arguments]
         if bad := next((text for text in texts if "," in text or "${" in text), None):
             raise BadRequest("argument", f"{bad[:80]!r}: ',' and '${{' would change the command")
+        self._dialogue.open_keys()  # it may be one that reads them
         return self._execute(application, ",".join(texts))
 
     def _execute(self, application: str, data: str) -> str:
@@ -482,6 +483,7 @@ class Call:
     def _far(self) -> OtherChannels:
         if self._others is None:
             raise BadRequest("leg", "has no other channels of its own: ask the call")
+        self._dialogue.open_keys()
         return self._others
 
     # Underneath

@@ -52,6 +52,13 @@ class Chain:
         with self._lock:
             self._subscribers.append(on_more)
 
+    def size(self) -> int | None:
+        with self._lock:
+            sizes = [audio.size() for audio in self._audios]
+            known = [size for size in sizes if size is not None]
+            whole = self._over and self._error is None and len(known) == len(sizes)
+            return sum(known) if whole else None
+
     @property
     def count(self) -> int:
         """How many of the sounds are in it; known when ``read`` has come to the end."""

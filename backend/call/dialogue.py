@@ -15,6 +15,7 @@ from backend.call.backchannel import BackchannelBook, Said
 from backend.call.barge import Barge, BargeRules
 from backend.call.callbacks import Callbacks
 from backend.call.ear import CallEar
+from backend.call.gate import KeyGate
 from backend.call.guard_rules import Guarding, KeyGuard, check_guard
 from backend.call.keys import Digits, DigitsRead, DigitsStatus, Key, Keys
 from backend.call.listening import Listening, ResultCallback
@@ -32,12 +33,19 @@ from backend.errors import (
     SpeechError,
     SynthesisUnavailable,
 )
+from backend.keying.events import InputEnding
 from backend.model import Utterance
 from backend.ports import Prompts as PromptSounds
 from backend.ports import PromptSound, RecognitionOptions
 
 log = logging.getLogger(__name__)
 
+_INPUT_ENDS: dict[HearStatus, InputEnding] = {
+    HearStatus.RECOGNIZED: "speech",
+    HearStatus.DIGITS: "digits",
+    HearStatus.TIMEOUT: "timeout",
+    HearStatus.CANCELLED: "cancelled",
+}
 CALLBACKS_S = 2.0  # for those that run when the call ends
 
 
@@ -71,6 +79,7 @@ class Dialogue:
         speaker: Speaker,
         ear: CallEar,
         keys: Keys,
+        gate: KeyGate,
         *,
         prompts: PromptSounds,
         on_spoken: Callable[[Utterance], None],
@@ -83,7 +92,8 @@ class Dialogue:
         self._speaker = speaker
         self._ear = ear
         self._keys = keys
-        self._wait = TurnWait(agi, speaker, ear, keys, config.command_s, clock)
+        self._gate = gate
+        self._wait = TurnWait(agi, speaker, ear, keys, gate.press, config.command_s, clock)
         self._prompts = prompts
         self._on_spoken = on_spoken
         self._ends_at = self._clock() + config.max_call_s
@@ -91,7 +101,6 @@ class Dialogue:
         self._callbacks = Callbacks(f"callbacks-{channel}")
         self._listening: tuple[Listening, RecognitionOptions] | None = None
         self._turn: _TurnUnderWay | None = None
-        self._guard: KeyGuard | None = None
 
     def begin(self) -> None:
         """Begin to listen."""
@@ -103,6 +112,7 @@ class Dialogue:
             listening[0].stop("the call is over")
         self._keys.on_every(None)
         self._callbacks.close(CALLBACKS_S)
+        self._gate.hang_up()
 
     def check_thread(self) -> None:
         """Raises ScenarioError in a callback."""
@@ -135,6 +145,7 @@ class Dialogue:
         guard: Guarding = "call",
     ) -> Played:
         check_guard("guard", guard)
+        guarded = self._gate.rules_of(guard)
         parts = parts_of(prompt) * check.repeat(repeat)
         instead = None if on_error is None else parts_of(on_error, name="on_error")
         check.one_of("interruptible", interruptible, ("off", "voice", "keys", "any"))
@@ -144,12 +155,12 @@ class Dialogue:
             keys=interruptible in ("keys", "any"),
         )
         try:
-            return self._say(parts, language, rules)
+            return self._say(parts, language, rules, guarded)
         except SynthesisUnavailable as error:
             if instead is None:
                 raise
             log.warning("%s: %s: the prompt for that is played", self._channel, error)
-            return replace(self._say(instead, language, rules), error=str(error))
+            return replace(self._say(instead, language, rules, guarded), error=str(error))
 
     def prepare(self, prompt: Prompts, *, language: str | None = None) -> None:
         language = check.language(language, self._config.language)
@@ -161,13 +172,25 @@ class Dialogue:
             except SpeechError as error:
                 log.debug("%s: not prepared: %s", self._channel, error)
 
-    def _say(self, parts: Sequence[Prompt], language: str, rules: BargeRules) -> Played:
+    def _say(
+        self,
+        parts: Sequence[Prompt],
+        language: str,
+        rules: BargeRules,
+        guard: KeyGuard | None,
+    ) -> Played:
         barge = Barge(rules, _nothing_said)
         with self._attention(barge, self._ear.position_ms) as attention:
-            return self._play(parts, language, attention, keys=rules.keys)
+            return self._play(parts, language, attention, keys=rules.keys, guard=guard)
 
     def _play(
-        self, parts: Sequence[Prompt], language: str, attention: Attention, *, keys: bool
+        self,
+        parts: Sequence[Prompt],
+        language: str,
+        attention: Attention,
+        *,
+        keys: bool,
+        guard: KeyGuard | None,
     ) -> Played:
         """Play it to its end, or until it is stopped; the transcript has it. ``keys``: they
         stop it."""
@@ -176,14 +199,16 @@ class Dialogue:
             return Played(PlayEnd.INTERRUPTED, 0, attention.stopped_by)
         sounds = self._sounds(parts, language)
         text, start_ms = transcript_of(parts), self._ear.position_ms
-        blind = keys and not self._speaker.tells_keys
+        blind = keys and guard is None and not self._speaker.tells_keys
         try:
-            played = self._speaker.play(
-                *sounds,
-                timeout_s=max(self._ends_at - self._clock(), 0.0) + self._config.command_s,
-                on_key=self._keys.press if blind else None,
-                idle=self._agi.poll_hangup,
-            )
+            with self._gate.prompt(guard) as prompt:
+                played = self._speaker.play(
+                    *sounds,
+                    timeout_s=max(self._ends_at - self._clock(), 0.0) + self._config.command_s,
+                    on_key=self._gate.press if blind else None,
+                    idle=self._agi.poll_hangup,
+                )
+                prompt.played(played)
         except (Hangup, SynthesisUnavailable):  # what was heard of it is in the transcript, too
             if self._ear.position_ms > start_ms:
                 self._on_spoken(Utterance("robot", text, start_ms, self._ear.position_ms))
@@ -229,6 +254,7 @@ class Dialogue:
     ) -> Heard:
         self.check_thread()
         check_guard("guard", guard)
+        guarded = self._gate.rules_of(guard)
         parts = None if prompt is None else parts_of(prompt)
         check.seconds("timeout_s", timeout_s)
         check.one_of("barge_in", barge_in, ("voice", "words", "off"))
@@ -249,7 +275,7 @@ class Dialogue:
         if digits is None and self._ear.failure is not None:
             raise RecognitionUnavailable(self._ear.failure)
         try:
-            return self._take_turn(rules, barge, parts, self._spoken(options))[1]
+            return self._take_turn(rules, barge, parts, self._spoken(options), guarded)[1]
         finally:
             self._ear.end_silence(None)
             if (listening := self._listening) is not None:
@@ -265,11 +291,12 @@ class Dialogue:
     ) -> DigitsRead:
         self.check_thread()
         check_guard("guard", guard)
+        guarded = self._gate.rules_of(guard)
         parts = None if prompt is None else parts_of(prompt)
         check.seconds("timeout_s", timeout_s)
         rules = TurnRules(timeout_s, speech=False, digits=digits)
         barge = Barge(BargeRules("off", keys=True), _nothing_said)
-        turn, heard = self._take_turn(rules, barge, parts, self._config.language)
+        turn, heard = self._take_turn(rules, barge, parts, self._config.language, guarded)
         status = DigitsStatus.TIMEOUT
         if heard.status is HearStatus.CANCELLED:
             status = DigitsStatus.CANCELLED
@@ -281,24 +308,32 @@ class Dialogue:
         return under_way is not None and under_way.cancel(reason)
 
     def _take_turn(
-        self, rules: TurnRules, barge: Barge, parts: Sequence[Prompt] | None, language: str
+        self,
+        rules: TurnRules,
+        barge: Barge,
+        parts: Sequence[Prompt] | None,
+        language: str,
+        guard: KeyGuard | None,
     ) -> tuple[Turn, Heard]:
         """The prompt, then the wait for the turn's end."""
         since_ms = self._ear.position_ms
         turn = Turn(rules, self._clock())
-        with self._under_way(barge, since_ms) as under_way:
+        with self._under_way(barge, since_ms) as under_way, self._gate.turn(guard) as waiting:
             played: Played | None = None
             with under_way.attention as attention:
                 self._wait.take_keys(turn)  # typed ahead
                 if parts is not None and not turn.begun:
-                    played = self._play(parts, language, attention, keys=turn.wants_keys)
+                    played = self._play(
+                        parts, language, attention, keys=turn.wants_keys, guard=guard
+                    )
+            waiting.waits()
             turn.prompt_over(played, self._clock())
             heard = self._wait.until_over(
                 turn, lambda: under_way.reason, since_ms, attention.ignored
             )
-        if turn.digits_status is DigitsStatus.COMPLETE:
-            assert rules.digits is not None
-            self._keys.needless(rules.digits)
+            waiting.how = _INPUT_ENDS[heard.status]
+            if turn.digits_status is DigitsStatus.COMPLETE:
+                waiting.complete = rules.digits
         return turn, heard
 
     @contextmanager
@@ -380,7 +415,11 @@ class Dialogue:
 
     def guard_keys(self, rules: KeyGuard | None) -> None:
         self.check_thread()
-        self._guard = rules
+        self._gate.guard_keys(rules)
+
+    def open_keys(self) -> None:
+        """Something else wants them: a bridge, an application."""
+        self._gate.open()
 
     def on_dtmf(self, callback: Callable[[str], object] | None) -> None:
         if callback is None:

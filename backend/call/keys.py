@@ -1,21 +1,23 @@
-"""Keys: what the caller pressed, and reading them."""
+"""Keys: what the caller pressed, and reading them. What becomes of each is keying.machine's."""
 
 from __future__ import annotations
 
 import re
 import threading
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from time import monotonic
+from typing import Protocol
 
 from backend.call.playback import Played
 from backend.errors import BadRequest
+from backend.keying import events as ev
+from backend.keying.machine import step
+from backend.keying.state import MAX_KEPT, State
 from backend.protocol import fork
 
 MAX_DIGITS = 64  # in one reading
-MAX_KEPT = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,28 +100,76 @@ class DigitCollector:
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """``pressed_s``: the monotonic clock when we were told of it. ``at_ms``: its place in the
-    call's audio; None: the fork did not tell of it."""
+    """``pressed_s``: the monotonic clock when we were told of it, or when it was released.
+    ``at_ms``: its place in the call's audio; None: the fork did not tell of it. ``ahead``: it was
+    kept while keys were blocked, and stops no prompt."""
 
     key: str
     pressed_s: float
     at_ms: int | None = None
+    ahead: bool = False
 
 
 Watcher = Callable[[Key], None]
 
 
+class Hands(Protocol):
+    """Who does what the machine wants: call.gate."""
+
+    def record(self, action: ev.Action) -> None:
+        """In the order of the actions, under a lock: must not block, nor call the keys."""
+
+    def act(self, action: ev.Action) -> None:
+        """Afterwards, without one."""
+
+
 class Keys:
     """The keys that the caller pressed and nobody has read, in order, MAX_KEPT at most: then the
-    oldest goes (all are in the event log). Thread-safe."""
+    oldest goes (all are in the event log). Whether a key counts at all the machine of keys
+    decides. Thread-safe."""
 
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:
         self._clock = clock
-        self._lock = threading.Lock()
-        self._kept: deque[Key] = deque(maxlen=MAX_KEPT)
+        self._lock = threading.Lock()  # guards all below; held for one step of the machine
+        self._state = State()
+        self._hands: Hands | None = None
         self._watchers: tuple[Watcher, ...] = ()
         self._every: Watcher | None = None
-        self._needless: tuple[str, float] | None = None  # a key that ends nothing any more; until
+
+    # The machine
+
+    def join(self, hands: Hands) -> None:
+        """Who does what is to be done."""
+        self._hands = hands
+
+    @property
+    def state(self) -> State:
+        """As it was a moment ago."""
+        return self._state
+
+    @property
+    def now_ms(self) -> int:
+        """The machine's clock."""
+        return round(self._clock() * 1000)
+
+    def apply(self, event: ev.Event) -> tuple[ev.Action, ...]:
+        """Something has happened. What is to be done has been done when it returns."""
+        with self._lock:
+            self._state, actions = step(self._state, event)
+            watchers, every = self._watchers, self._every
+            if self._hands is not None:
+                for action in actions:
+                    self._hands.record(action)
+        for action in actions:
+            if isinstance(action, ev.Readable | ev.Needless):
+                counts = isinstance(action, ev.Readable)
+                for watcher in (*(watchers if counts else ()), *([every] if every else ())):
+                    watcher(_key(action.key))
+            elif self._hands is not None:
+                self._hands.act(action)
+        return actions
+
+    # Who wants keys
 
     def watch(self, callback: Watcher) -> None:
         """``callback`` runs with each key that can be read, in the thread that tells of it (the
@@ -132,46 +182,59 @@ class Keys:
             self._watchers = tuple(w for w in self._watchers if w != callback)
 
     def on_every(self, callback: Watcher | None) -> None:
-        """The one that is told of each key without exception."""
+        """The one that is told of each key that is not blocked, without exception."""
         with self._lock:
             self._every = callback
 
     def take(self) -> Key | None:
         """The next key that nobody has taken."""
-        with self._lock:
-            return self._kept.popleft() if self._kept else None
+        if not self._state.readable:
+            return None
+        taken = [a.key for a in self.apply(ev.Take(self.now_ms)) if isinstance(a, ev.Taken)]
+        return _key(taken[0]) if taken else None
 
     @property
     def next(self) -> Key | None:
         """The same, left where it is."""
-        with self._lock:
-            return self._kept[0] if self._kept else None
+        readable = self._state.readable
+        return _key(readable[0]) if readable else None
 
-    def needless(self, digits: Digits) -> None:
-        """As many keys as were asked for have come: the terminator that a caller presses all the
-        same is not the beginning of his next input."""
-        key = digits.terminator
-        if key is None:
+    # Who tells
+
+    def tell(self, digit: fork.Digit, begun_ms: int | None = None) -> None:
+        """The fork tells of a key, which went down at ``begun_ms``. One that DTMF_GUARD kept is
+        told twice: kept, released."""
+        if digit.verdict == "released":
             return
-        with self._lock:
-            if not self._kept:
-                self._needless = (key, self._clock() + digits.between_s)
-            elif self._kept[0].key == key:
-                self._kept.popleft()
+        begun_ms = max(digit.at_ms - digit.duration_ms, 0) if begun_ms is None else begun_ms
+        self.apply(
+            ev.Pressed(
+                self.now_ms,
+                begun_ms,
+                digit.digit,
+                digit.verdict,
+                digit.duration_ms,
+                digit.at_ms,
+            )
+        )
 
-    def tell(self, digit: fork.Digit) -> None:
-        """The fork tells of a key. One that DTMF_GUARD kept is told twice: kept, released."""
-        if digit.verdict != "released":
-            self.press(digit.digit, digit.at_ms)
+    def press(self, key: str, at_ms: int | None = None, *, begun_ms: int = 0) -> None:
+        """A key has been pressed; Asterisk itself has read it."""
+        self.apply(ev.Pressed(self.now_ms, begun_ms, key, at_ms=at_ms))
 
-    def press(self, key: str, at_ms: int | None = None) -> None:
-        """A key has been pressed."""
-        pressed = Key(key, self._clock(), at_ms)
-        with self._lock:
-            needless, self._needless = self._needless, None
-            counts = needless is None or needless[0] != key or needless[1] < pressed.pressed_s
-            if counts:
-                self._kept.append(pressed)
-            told = [*(self._watchers if counts else ()), *([self._every] if self._every else ())]
-        for watcher in told:
-            watcher(pressed)
+
+def _key(held: ev.HeldKey) -> Key:
+    return Key(held.key, held.pressed_ms / 1000, held.at_ms, held.ahead)
+
+
+__all__ = [
+    "MAX_DIGITS",
+    "MAX_KEPT",
+    "DigitCollector",
+    "Digits",
+    "DigitsRead",
+    "DigitsStatus",
+    "Hands",
+    "Key",
+    "Keys",
+]

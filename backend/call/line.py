@@ -12,6 +12,7 @@ from backend.call.call import Call, CallInfo
 from backend.call.dialogue import Dialogue, TalkConfig
 from backend.call.ear import CallEar
 from backend.call.fork import CallFork
+from backend.call.gate import KeyGate
 from backend.call.keys import Keys
 from backend.call.playback import FilePlayback
 from backend.call.speaker import Speaker
@@ -65,12 +66,17 @@ def open_line(
     *,
     on_said: Callable[[Utterance], None],
     on_recorded: Callable[[str], None],
-    keep_step: Callable[[CallStep], None] = lambda _: None,
+    keep_step: Callable[[CallStep], None] | None = None,
 ) -> Line:
-    """Nothing is sent yet, and no stream is claimed."""
+    """Nothing is sent yet, and no stream is claimed. Without ``keep_step`` no prompt can be
+    guarded."""
     ear = open_ear(info.channel, services, info.language, on_said)
     stream = StreamPlayback(agi, info.channel)
     keys = Keys()
+    speaker = Speaker(info.channel, stream, FilePlayback(agi, services.ami, info.channel))
+    steps = StepLog(info.id, info.task_id, keep_step or _no_step, lambda: ear.position_ms)
+    gate = KeyGate(info.channel, keys, ear, speaker.stop, steps if keep_step else None)
+    speaker.watch(gate)
     dialogue = Dialogue(
         info.channel,
         TalkConfig(
@@ -82,9 +88,10 @@ def open_line(
             services.voice.backchannel,
         ),
         agi,
-        Speaker(info.channel, stream, FilePlayback(agi, services.ami, info.channel)),
+        speaker,
         ear,
         keys,
+        gate,
         prompts=services.prompts,
         on_spoken=on_said,
     )
@@ -95,6 +102,10 @@ def open_line(
         dialogue,
         on_recording=on_recorded,
         shared=services.shared,
-        step_log=StepLog(info.id, info.task_id, keep_step, lambda: ear.position_ms),
+        step_log=steps,
     )
-    return Line(call, dialogue, ear, stream, CallFork(info.channel, ear, stream, keys))
+    return Line(call, dialogue, ear, stream, CallFork(info.channel, ear, stream, gate))
+
+
+def _no_step(_: CallStep) -> None:
+    """Nobody keeps them."""

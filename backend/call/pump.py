@@ -43,6 +43,12 @@ class Pump:
         self._over = False  # nothing more is sent, but for a clear
         self._closed = False  # nor that
 
+    @property
+    def length_ms(self) -> int | None:
+        """From where it begins; None: not known yet."""
+        size = self._audio.size()
+        return None if size is None else max(size - self._from, 0) // self._ms_bytes
+
     def take(self) -> list[Item]:
         """Messages and audio, in order. What could be made of a prompt that fails is heard."""
         items = self._open()

@@ -12,6 +12,7 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from time import monotonic
+from typing import Protocol
 
 from backend.call.chain import Chain
 from backend.call.playback import FilePlayback, Played, PlayEnd
@@ -30,6 +31,19 @@ MAX_PAUSE_S = 15.0
 _ENDS = {StreamEnd.END: PlayEnd.COMPLETED, StreamEnd.LOST: PlayEnd.LOST}
 
 
+class Watch(Protocol):
+    """Who follows the prompt under way: call.gate. None of it blocks."""
+
+    def streams(self, play: str, length_ms: int | None, last: bool) -> None:
+        """Audio loop: a part of it is streamed as ``play``; ``last``: there is no other."""
+
+    def file(self, length_ms: int | None, last: bool) -> None:
+        """Asterisk plays a part of it."""
+
+    def paused(self, on: bool) -> None:
+        """Any thread, again and again."""
+
+
 class Speaker:
     """``play`` blocks in the call's thread; ``stop``, ``pause`` and ``resume`` may come from any
     thread, never block, and concern the prompt under way alone."""
@@ -43,6 +57,11 @@ class Speaker:
         self._stopped = False
         self._paused = False
         self._held = False  # a pause was sent since the last file began
+        self._watch: Watch | None = None
+
+    def watch(self, watch: Watch) -> None:
+        """Tell it from now on."""
+        self._watch = watch
 
     def play(
         self,
@@ -90,6 +109,8 @@ class Speaker:
             if not self._playing or self._stopped:
                 return False
             self._paused = self._held = True
+        if self._watch is not None:
+            self._watch.paused(True)
         return self._stream.pause() or self._files.stop()
 
     def resume(self) -> None:
@@ -97,6 +118,8 @@ class Speaker:
         with self._cond:
             self._paused = False
             self._cond.notify_all()
+        if self._watch is not None:
+            self._watch.paused(False)
         self._stream.pause(False)
 
     # The call's thread
@@ -122,21 +145,30 @@ class Speaker:
         if audio is None or self._stream.link() is None:
             if len(sounds) > 1:
                 sounds[1].audio()  # it is made while this one plays
-            return self._play_file(sounds[0].file(), playing), 1
+            return self._play_file(sounds[0].file(), playing, audio=audio), 1
         chain = Chain(audio, sounds)
         played = self._play_stream(chain, playing)
         if played.end is PlayEnd.LOST:
             return self._play_rest(chain, played.end_ms, playing)
         return played, chain.count
 
-    def _play_stream(self, audio: PromptAudio, playing: _Playing) -> Played:
+    def _play_stream(self, chain: Chain, playing: _Playing) -> Played:
+        def on_stretch(play: str, length_ms: int | None) -> None:
+            if self._watch is not None:
+                self._watch.streams(play, length_ms, chain.count == len(playing.sounds))
+
         at_ms, lost = 0, None
         for _ in range(MAX_LOSSES):
             link = self._stream.link(other_than=lost)
             if link is None:
                 break
             streamed = self._stream.play(
-                link, audio, timeout_s=playing.left_s(), from_ms=at_ms, wanted=self._wanted
+                link,
+                chain,
+                timeout_s=playing.left_s(),
+                from_ms=at_ms,
+                wanted=self._wanted,
+                on_stretch=on_stretch,
             )
             at_ms += streamed.played_ms
             if streamed.end is not StreamEnd.LOST:
@@ -157,7 +189,7 @@ class Speaker:
         before_ms = at_ms - within_ms
         try:
             name = playing.sounds[number].file(REST_FILE_S)
-            played = self._play_file(name, playing, within_ms)
+            played = self._play_file(name, playing, within_ms, number=number)
         except CommandTimeout:
             raise
         except (AsteriskError, SpeechError) as error:
@@ -165,8 +197,21 @@ class Speaker:
             return Played(PlayEnd.LOST, at_ms), number + 1
         return Played(played.end, before_ms + played.end_ms, played.by), number + 1
 
-    def _play_file(self, name: str, playing: _Playing, from_ms: int = 0) -> Played:
-        """A pause stops it, and it is played again from there."""
+    def _play_file(
+        self,
+        name: str,
+        playing: _Playing,
+        from_ms: int = 0,
+        *,
+        audio: PromptAudio | None = None,
+        number: int = 0,
+    ) -> Played:
+        """A pause stops it, and it is played again from there. It is the ``number``-th of what is
+        left, ``audio`` what is in it, as far as that is known."""
+        size = audio.size() if audio is not None else None
+        if self._watch is not None:
+            length_ms = size // (audio.rate_hz // 500) if audio is not None and size else None
+            self._watch.file(length_ms, number + 1 == len(playing.sounds))
         while True:
             self._wait_paused(playing)
             with self._cond:

@@ -33,6 +33,7 @@ WAIT_MS = 15_000
 RESULT = "${AUDIOFORK_PLAY_STATUS}|${AUDIOFORK_PLAY_MS}"
 
 
+OnStretch = Callable[[str, int | None], None]  # the prompt's id; its length, when it is known
 Wanted = Literal["play", "pause", "stop"]
 
 
@@ -72,13 +73,27 @@ class _Running:
 
     link: Link
     pump: Pump
+    on_stretch: OnStretch | None = None
     stopped: bool = False
     paused: bool = False
+    told: bool = False
 
     def push(self) -> None:
         """Audio loop: send what may be sent."""
         if self.link.ready and (items := self.pump.take()):
             self.link.send(*items)
+        self.measure()
+
+    def measure(self) -> None:
+        """Audio loop: tell that it is streamed, and how long it is as soon as that is known."""
+        if self.on_stretch is None:
+            return
+        length_ms = self.pump.length_ms
+        if length_ms is not None or not self.told:
+            self.told = True
+            self.on_stretch(self.pump.play, length_ms)
+        if length_ms is not None:
+            self.on_stretch = None
 
     def clear(self) -> None:
         """Audio loop: end it."""
@@ -136,16 +151,18 @@ class StreamPlayback:
         timeout_s: float,
         from_ms: int = 0,
         wanted: Callable[[], Wanted] = lambda: "play",
+        on_stretch: OnStretch | None = None,
     ) -> Streamed:
         """Play ``audio`` from ``from_ms`` on, to its end or to ``stop``. ``wanted``: what was
-        asked for, perhaps a moment before there was a prompt to do it to.
+        asked for, perhaps a moment before there was a prompt to do it to. ``on_stretch`` runs in
+        the audio loop, after the prompt was opened: once, and again when its length is known.
 
         Raises Hangup, CommandTimeout, SynthesisUnavailable.
         """
         assert link.start is not None
         name = f"p{next(self._numbers)}"
         pump = Pump(name, audio, link.start.play_buffer_ms, from_ms)
-        running = _Running(link, pump)
+        running = _Running(link, pump, on_stretch)
         with self._cond:
             self._running = running
         self._catch_up(wanted)

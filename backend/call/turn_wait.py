@@ -34,6 +34,7 @@ class TurnWait:
         speaker: Speaker,
         ear: CallEar,
         keys: Keys,
+        press: Callable[[str], None],
         command_s: float,
         clock: Callable[[], float] = monotonic,
     ) -> None:
@@ -41,6 +42,7 @@ class TurnWait:
         self._speaker = speaker
         self._ear = ear
         self._keys = keys
+        self._press = press
         self._command_s = command_s
         self._clock = clock
 
@@ -92,4 +94,4 @@ class TurnWait:
         wait_ms = max(round(wait_s * 1000), 1)
         reply = self._agi.command("WAIT FOR DIGIT", wait_ms, timeout_s=self._command_s)
         if reply.result.isdigit() and 0 < int(reply.result) < CONTROL_FRAME:
-            self._keys.press(chr(int(reply.result)))
+            self._press(chr(int(reply.result)))

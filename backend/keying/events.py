@@ -258,6 +258,13 @@ class Readable:
 
 
 @dataclass(frozen=True, slots=True)
+class Needless:
+    """This key ends nothing any more: nobody reads it."""
+
+    key: HeldKey
+
+
+@dataclass(frozen=True, slots=True)
 class Taken:
     """The answer to Take: it is the scenario's."""
 
@@ -304,4 +311,6 @@ class Raised:
     why: str
 
 
-Action = SetGuard | StopPlay | AskOver | Readable | Taken | KeyJudged | Changed | Conflict | Raised
+Orders = SetGuard | StopPlay | AskOver
+OfKeys = Readable | Needless | Taken | KeyJudged | Conflict
+Action = Orders | OfKeys | Changed | Raised

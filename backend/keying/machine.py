@@ -202,7 +202,7 @@ class _Work:
             return
         self.changed(event, at_ms, to="off")
         self.guard("off")
-        self.set(rules=None, under_way=False, awaited=None, opening=None)
+        self.set(rules=None, under_way=False, play=None, awaited=None, opening=None)
         self.release(now_ms)
 
     def guard(
@@ -222,9 +222,10 @@ class _Work:
 
     def changed(
         self, event: str, at_ms: int | None, *, to: StateName | None = None,
-        took_ms: int | None = None, error_ms: int | None = None,
+        took_ms: int | None = None, error_ms: int | None = None, play: str | None = None,
     ) -> None:  # fmt: skip
-        before, play = self.state.name, self.state.play
+        before = self.state.name
+        play = play or self.state.play
         if to is not None:
             self.set(name=to)
         self.do(ev.Changed(before, event, self.state.name, at_ms, play, took_ms, error_ms))
@@ -244,7 +245,7 @@ class _Work:
             if s.name == "playing":
                 self.open("opened", e.at_ms, obeyed=True, error_ms=error_ms)
             else:
-                self.changed("opened", e.at_ms, error_ms=error_ms)
+                self.changed("opened", e.at_ms, error_ms=error_ms, play=e.play)
         if e.why == "limit" and s.blocks and e.name == s.block:
             self.alarm("block_limit", "the module opened the keys: its limit was over")
             self.open("limit", e.at_ms, obeyed=self.open_mode == "pass")
@@ -286,6 +287,7 @@ class _Work:
         needless, counts = s.needless, judged in ("take", "hold")
         self.set(needless=None)
         if counts and needless is not None and needless[0] == e.key and e.now_ms <= needless[1]:
+            self.do(ev.Needless(key))
             self.judged(key, "discarded")
         elif judged == "take":
             self.release(e.now_ms)
@@ -350,7 +352,7 @@ class _Work:
         if e.rules is None:
             self.turn_off("unguarded", e.now_ms, e.at_ms)
             return
-        self.set(rules=e.rules)
+        self.set(rules=e.rules, play=None)
         if self.state.name != "waiting_input":
             self.open("input", e.at_ms)
         else:
@@ -369,7 +371,7 @@ class _Work:
                 self.judged(s.readable[0], "discarded")
         if s.rules is not None and s.rules.policy == "drop":
             self.discard_readable()
-        self.set(under_way=False)
+        self.set(under_way=False, play=None)
         if e.rules is None:
             self.turn_off(e.how, e.now_ms, e.at_ms)
         else:

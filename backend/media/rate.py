@@ -20,6 +20,9 @@ class AtRate:
         self._step = audio.rate_hz * STEP_MS // 1000  # samples, of the source
         self._out_step = rate_hz * STEP_MS // 1000
 
+    def size(self) -> int | None:
+        return None  # nobody asks for what is whispered
+
     def subscribe(self, on_more: Callable[[], None]) -> None:
         self._audio.subscribe(on_more)
 

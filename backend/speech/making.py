@@ -22,6 +22,9 @@ class WholePcm:
     def read(self, at: int, size: int) -> bytes | None:
         return self._pcm[at : at + size] if at < len(self._pcm) else None
 
+    def size(self) -> int | None:
+        return len(self._pcm)
+
     def subscribe(self, on_more: Callable[[], None]) -> None:
         """Nothing more will come."""
 
@@ -79,6 +82,10 @@ class GrowingPcm:
             if self._error is not None:
                 raise self._error
             return None if self._over else b""
+
+    def size(self) -> int | None:
+        with self._cond:
+            return len(self._pcm) if self._over and self._error is None else None
 
     def subscribe(self, on_more: Callable[[], None]) -> None:
         with self._cond:

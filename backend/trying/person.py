@@ -66,7 +66,7 @@ class Surroundings:
     """What a person acts upon."""
 
     ear: Ear
-    press: Callable[[str, int], None]  # key, ms
+    press: Callable[[str], None]
     hang_up: Callable[[int, str], None]  # cause, why
     run: Callable[[Do], object]
     tell: Callable[[TalkLine], None]
@@ -287,7 +287,7 @@ class Person:
         if not keys:
             self._finish(step)
             return
-        self._around.press(keys[0], self._world.now_ms)
+        self._around.press(keys[0])
         self._later(2 * KEY_S, lambda: self._press(step, keys[1:]))
 
     def _later(self, delay_s: float, action: Callable[[], object]) -> Event:

@@ -77,7 +77,7 @@ class Sitter:
         self.muted = False
         self.talking = False
         ear = _RoomEar(setting, self)
-        around = Surroundings(ear, lambda key, ms: None, self._hangs_up, setting.run, setting.tell)
+        around = Surroundings(ear, lambda _: None, self._hangs_up, setting.run, setting.tell)
         self.person = Person(
             setting.world, seat.name, seat.steps, around, patience_s=setting.patience_s
         )

@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 from backend.call.backchannel import BackchannelBook
 from backend.call.dialogue import TalkConfig
 from backend.call.keys import Keys
+from backend.call.steps import StepLog
 from backend.model import Utterance
 from backend.trying.channel import Channel, Troubles
+from backend.trying.guarding import SimulatedGate
 from backend.trying.hearing import SimulatedCallbacks, SimulatedDialogue, SimulatedEar
 from backend.trying.person import PATIENCE_S, Person, Surroundings, TalkLine
 from backend.trying.script import Do, Step
@@ -66,11 +68,12 @@ class Side:
 def open_side(
     setting: Setting,
     name: str,
-    steps: tuple[Step, ...],
+    script: tuple[Step, ...],
     *,
     on_caller_hangup: Callable[[int, str], None],
     on_robot_hangup: Callable[[int], None],
     on_utterance: Callable[[Utterance], None] = lambda _: None,
+    steps: StepLog | None = None,
     variables: Mapping[str, str] | None = None,
     results: Mapping[str, str] | None = None,
 ) -> Side:
@@ -86,9 +89,11 @@ def open_side(
     )
     ear = SimulatedEar(world, setting.troubles, setting.language, on_utterance)
     keys = Keys(world.clock)
-    around = Surroundings(ear, keys.press, on_caller_hangup, setting.run, setting.tell)
-    person = Person(world, name, steps, around, patience_s=setting.patience_s)
+    gate = SimulatedGate(world, channel.name, keys, ear, steps)
+    around = Surroundings(ear, gate.pressed, on_caller_hangup, setting.run, setting.tell)
+    person = Person(world, name, script, around, patience_s=setting.patience_s)
     speaker = SimulatedSpeaker(world, channel, setting.tell, person)
+    gate.join(speaker)
     callbacks = SimulatedCallbacks(ear)
     dialogue = SimulatedDialogue(
         channel.name,
@@ -99,6 +104,7 @@ def open_side(
         speaker,
         ear,
         keys,
+        gate,
         prompts=setting.prompts,
         on_spoken=_told_by_the_speaker,
         clock=world.clock,

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from itertools import count
 
 from backend.call.playback import Played, PlayEnd
 from backend.call.prompt import Prompt, Sound
-from backend.call.speaker import Speaker
+from backend.call.speaker import Speaker, Watch
 from backend.errors import (
     CommandRefused,
     SynthesisUnavailable,
@@ -78,6 +79,16 @@ class SimulatedSpeaker(Speaker):
         self._listener = listener
         self._stop_wanted = self._pause_wanted = False
         self._speaks = False
+        self._watch: Watch | None = None
+        self._places: list[tuple[int, Callable[[int], None]]] = []
+        self._prompts = count(1)
+
+    def watch(self, watch: Watch) -> None:
+        self._watch = watch
+
+    def place(self, at_ms: int, reached: Callable[[int], None]) -> None:
+        """When so much of the prompt under way has been played."""
+        self._places.append((at_ms, reached))
 
     @property
     def tells_keys(self) -> bool:
@@ -103,7 +114,7 @@ class SimulatedSpeaker(Speaker):
         self._speaks = True
         self._listener.prompt_begins()
         try:
-            left_s = self._play(sum(sound.lasts_s for sound in played))
+            left_s = self._play_watched(sum(sound.lasts_s for sound in played))
             note = f"stopped, {left_s:.1f} s left" if self._stop_wanted else ""
         finally:
             self._speaks = False
@@ -114,15 +125,30 @@ class SimulatedSpeaker(Speaker):
         whole_ms = round(sum(sound.lasts_s for sound in played) * 1000)
         return Played(end, whole_ms - round(left_s * 1000))
 
-    def _play(self, left_s: float) -> float:
+    def _play_watched(self, lasts_s: float) -> float:
+        self._places.clear()
+        if self._watch is not None:
+            self._watch.streams(f"p{next(self._prompts)}", round(lasts_s * 1000), True)
+        return self._play(lasts_s)
+
+    def _reach(self, played_s: float) -> float:
+        """Tell of the places that have been reached; how much is left to the next."""
+        played_ms = round(played_s * 1000)
+        for place in [place for place in self._places if place[0] <= played_ms]:
+            self._places.remove(place)
+            place[1](played_ms)
+        return min((at_ms / 1000 - played_s for at_ms, _ in self._places), default=played_s + 1e9)
+
+    def _play(self, whole_s: float) -> float:
         """What was not played."""
-        paused_s = 0.0
+        paused_s, left_s = 0.0, whole_s
         while not self._stop_wanted:
             self._line.poll_hangup()
+            next_s = self._reach(whole_s - left_s)
             if left_s < 1e-6:
                 return 0.0
             began_s, paused = self._world.now_s, self._pause_wanted
-            self._world.step(began_s + (MAX_PAUSE_S if paused else left_s))
+            self._world.step(began_s + (MAX_PAUSE_S if paused else min(left_s, max(next_s, 0.0))))
             if not paused:
                 left_s -= self._world.now_s - began_s
             else:
@@ -136,7 +162,11 @@ class SimulatedSpeaker(Speaker):
 
     def pause(self) -> bool:
         self._pause_wanted = self._speaks
+        if self._watch is not None:
+            self._watch.paused(True)
         return self._speaks
 
     def resume(self) -> None:
         self._pause_wanted = False
+        if self._watch is not None:
+            self._watch.paused(False)

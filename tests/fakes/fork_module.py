@@ -72,11 +72,15 @@ class FakeModule:
         self.prompts: dict[str, Prompt] = {}
         self.on_played: Callable[[int], object] = lambda _: None
         self.on_paused: Callable[[], object] = lambda: None
+        self.at_ms: Callable[[], int] = lambda: 0  # the place in the stream
         self.on_dry: Callable[[], object] = lambda: None
         self.most_ahead_ms = 0
         self.hung_up = False
         self.dry_s = 5.0  # AudioForkPlay's own limit
         self._open: str | None = None
+        self.guards = True  # it knows the message guard
+        self.mode = "off"  # of the keys
+        self._places: list[fork.Guard] = []
         self._news = threading.Condition()
         self._actions: queue.Queue[Callable[[], None] | None] = queue.Queue()
         self.loop = threading.Thread(target=self._run, name="fake-audio-loop")
@@ -156,7 +160,30 @@ class FakeModule:
                 self._prompt(item.play).paused = isinstance(item, fork.Pause)
             elif isinstance(item, fork.Clear) and item.play is not None:
                 self._prompt(item.play).cleared = True
+            elif isinstance(item, fork.Guard):
+                self._guard(item)
             self._news.notify_all()
+
+    def _guard(self, guard: fork.Guard) -> None:
+        if not self.guards:
+            self._report(fork.Refused("guard", "unknown type"))
+        elif guard.play is None:
+            self.mode = guard.mode
+            self._report(fork.GuardSet(guard.name, guard.mode, "asked", self.at_ms()))
+        else:
+            self._places.append(guard)
+
+    def _reach(self, play: str, played_ms: int) -> None:
+        for guard in [g for g in self._places if g.play == play and (g.at_ms or 0) <= played_ms]:
+            self._places.remove(guard)
+            self.mode = guard.mode
+            told = fork.GuardSet(guard.name, guard.mode, "place", self.at_ms(), play, guard.at_ms)
+            self._report(told)
+
+    @property
+    def verdict(self) -> str:
+        """Of a key that goes down now."""
+        return {"block": "blocked", "buffer": "buffered"}.get(self.mode, "passed")
 
     def _prompt(self, name: str) -> Prompt:
         prompt = self.prompts.setdefault(name, Prompt())
@@ -204,6 +231,7 @@ class FakeModule:
         played_ms = prompt.played * 500 // prompt.rate_hz
         if played_ms % REPORT_MS == 0:
             self._report(fork.Buffer(name, played_ms, 0))
+        self._reach(name, played_ms)
         self.on_played(played_ms)
         return None
 

@@ -12,13 +12,15 @@ from backend.call.call import Call, CallConfig, CallInfo
 from backend.call.dialogue import Dialogue, TalkConfig
 from backend.call.ear import CallEar
 from backend.call.fork import CallFork
+from backend.call.gate import KeyGate
 from backend.call.keys import Keys
 from backend.call.playback import FilePlayback
 from backend.call.speaker import Speaker
+from backend.call.steps import StepLog
 from backend.call.streaming import StreamPlayback
 from backend.media.gate import VoiceGate
 from backend.media.voice import SpeechEnded, SpeechStarted, VoiceEvent
-from backend.model import Utterance
+from backend.model import CallStep, Utterance
 from backend.ports import (
     FRAME_BYTES,
     Hypothesis,
@@ -131,19 +133,25 @@ class Talk:
         )
         self.stream = StreamPlayback(self.channel, "PJSIP/x-1")
         self.keys = Keys()
-        self.fork = CallFork("PJSIP/x-1", self.ear, self.stream, self.keys)
+        files = FilePlayback(self.channel, self.channel, "PJSIP/x-1")
+        self.speaker = Speaker("PJSIP/x-1", self.stream, files)
+        self.steps: list[CallStep] = []
+        step_log = StepLog(uuid4(), None, self.steps.append, lambda: self.ear.position_ms)
+        self.gate = KeyGate("PJSIP/x-1", self.keys, self.ear, self.speaker.stop, step_log)
+        self.speaker.watch(self.gate)
+        self.fork = CallFork("PJSIP/x-1", self.ear, self.stream, self.gate)
         self.prompts = FakePrompts()
         info = CallInfo(
             uuid4(), None, "PJSIP/x-1", "1", "inbound", "100", "200", "test", None, "ru-RU"
         )
-        files = FilePlayback(self.channel, self.channel, "PJSIP/x-1")
         self.dialogue = Dialogue(
             "PJSIP/x-1",
             TalkConfig("ru-RU", 5, 0.2, 60, decide_ms, BackchannelBook({"ru": ["угу", "да да"]})),
             self.channel,
-            Speaker("PJSIP/x-1", self.stream, files),
+            self.speaker,
             self.ear,
             self.keys,
+            self.gate,
             prompts=self.prompts,
             on_spoken=self.said.append,
         )
@@ -153,6 +161,7 @@ class Talk:
             self.channel,
             self.dialogue,
             on_recording=self.recordings.append,
+            step_log=step_log,
         )
         self.module: FakeModule | None = None
         if streamed:
@@ -175,7 +184,8 @@ class Talk:
     def press(self, keys: str) -> None:
         """The fork tells of keys, in their place in the audio."""
         for key in keys:
-            self.fork.on_message(fork.Digit(key, 80, "passed", self.ear.position_ms))
+            verdict = "passed" if self.module is None else self.module.verdict
+            self.fork.on_message(fork.Digit(key, 80, verdict, self.ear.position_ms))
 
     def at(self, played_ms: int, event: Callable[[], object]) -> None:
         """When so much of the prompt has been played, in the thread that plays it."""
@@ -209,4 +219,7 @@ class Talk:
     @property
     def told(self) -> list[fork.ToModule]:
         assert self.module is not None
-        return [m for m in self.module.messages if not isinstance(m, fork.Play | fork.End)]
+        boring = fork.Play | fork.End | fork.Guard
+        return [m for m in self.module.messages if not isinstance(m, boring)]
+            m for m in self.module.messages if not isinstance(m, fork.Play | fork.End | fork.Guard)
+        ]
