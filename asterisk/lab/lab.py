@@ -212,8 +212,12 @@ class Lab:
     def pressed(self, number: str, timeout_s: float = 10) -> list[WireKey]:
         """The keys that the subscriber sent, by any way, in order; times as on the tapes."""
         tape = self.said(number, timeout_s)
-        keys = lab_keys.read(tape.with_suffix(".keys")) + tone_keys(lab_sound.read(tape))
+        keys = lab_keys.read(tape.with_suffix(".keys"))[1] + tone_keys(lab_sound.read(tape))
         return sorted(keys, key=lambda key: key.down_ms)
+
+    def begun(self, number: str, timeout_s: float = 10) -> float:
+        """When the call's tapes begin, seconds of CLOCK_REALTIME."""
+        return lab_keys.read(self.said(number, timeout_s).with_suffix(".keys"))[0]
 
     def _tape(self, side: str, number: str, timeout_s: float) -> Path:
         path = self.subscriber.home / side / f"{number}.wav"

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,6 +25,8 @@ LOW_HZ, HIGH_HZ = (697, 770, 852, 941), (1209, 1336, 1477, 1633)
 PAD = ("123A", "456B", "789C", "*0#D")
 TONE_LEVEL = 8000
 SHORTEST_MS = 30
+WINDOW_MS = 20
+WINDOW = WINDOW_MS * SAMPLES_MS
 _INFO = re.compile(rb"^INFO sip:.*?^CSeq *: *(\d+).*?\r\n\r\n(.*)", re.DOTALL | re.MULTILINE)
 _SIGNAL = re.compile(rb"^Signal *= *([0-9*#A-D])", re.MULTILINE)
 _DURATION = re.compile(rb"^Duration *= *(\d+)", re.MULTILINE)
@@ -88,12 +91,15 @@ class KeyWatch:
         return sorted(found, key=lambda key: key.down_ms)
 
 
-def write(path: Path, keys: Iterable[WireKey]) -> None:
-    path.write_text(json.dumps([asdict(key) for key in keys]))
+def write(path: Path, begin: float, keys: Iterable[WireKey]) -> None:
+    """BEGIN: of the tapes, seconds of CLOCK_REALTIME."""
+    path.write_text(json.dumps({"begin": begin, "keys": [asdict(key) for key in keys]}))
 
 
-def read(path: Path) -> list[WireKey]:
-    return [WireKey(**key) for key in json.loads(path.read_text())]
+def read(path: Path) -> tuple[float, list[WireKey]]:
+    """What was written."""
+    found = json.loads(path.read_text())
+    return found["begin"], [WireKey(**key) for key in found["keys"]]
 
 
 # -- tones
@@ -126,12 +132,24 @@ def _pair(key: str) -> tuple[int, int]:
 
 
 def _key_of(said: Samples[int], span: Span) -> str | None:
-    part = said[round(span.start_ms * SAMPLES_MS) : round(span.end_ms * SAMPLES_MS)]
+    """What most of its windows are: a late packet may have left a hole in it."""
+    first, last = (round(ms * SAMPLES_MS) for ms in (span.start_ms, span.end_ms))
+    votes = Counter(
+        key
+        for at in range(first, last - WINDOW + 1, WINDOW)
+        if (key := _key_in(said[at : at + WINDOW])) is not None
+    )
+    best = votes.most_common(1)
+    enough = best and best[0][1] * WINDOW_MS >= max(SHORTEST_MS, 0.5 * span.length_ms)
+    return best[0][0] if enough else None
+
+
+def _key_in(part: Samples[int]) -> str | None:
     whole = sum(sample * sample for sample in part)
-    low, high = _strongest(part, LOW_HZ), _strongest(part, HIGH_HZ)
-    if low[0] + high[0] < 0.8 * whole or min(low[0], high[0]) < 0.1 * whole:
+    (low, low_hz), (high, high_hz) = _strongest(part, LOW_HZ), _strongest(part, HIGH_HZ)
+    if not whole or low + high < 0.6 * whole or min(low, high) < 0.2 * whole:
         return None
-    return PAD[LOW_HZ.index(low[1])][HIGH_HZ.index(high[1])]
+    return PAD[LOW_HZ.index(low_hz)][HIGH_HZ.index(high_hz)]
 
 
 def _strongest(part: Sequence[int], pitches: Sequence[int]) -> tuple[float, int]:

@@ -198,7 +198,8 @@ class Recorder:
         if not talk.number:
             return
         begin = min(talk.begin, talk.answered_at)
-        lab_keys.write(self._home / "said" / f"{talk.number}.keys", talk.keys.keys(begin))
+        keys = self._home / "said" / f"{talk.number}.keys"
+        lab_keys.write(keys, begin, talk.keys.keys(begin))
         for side, pieces in (("said", talk.said), ("heard", talk.heard)):
             tape = assemble(list(pieces), begin, at)
             folder = self._home / side
