@@ -33,18 +33,19 @@ SHAPE = (*CUT, "reverse", *CUT, "reverse", "norm", "-3")  # as build.sh's
 PATTERNS = {
     "say": r"[\x20-\x7e]{1,1000}",
     "press": r"[0-9A-D*#]{1,64}",
+    "tones": r"[1-3]",
+    "info": "",
     "silence": "",
     "cough": "",
     "hangup": r"\d{0,3}",
-    "info": "",
 }
 
 
 @dataclass(frozen=True)
 class LabStep:
     """``when``: "after" a prompt's end; "over": after a prompt's first sound; "then": after the
-    step before. ``verb``: say, press, silence, cough, hangup, info (keys are pressed by SIP INFO
-    from now on); ``what``: text, keys, seconds, –, cause, –."""
+    step before. ``verb``: say, press, tones (one key, in the voice), info (keys by SIP INFO from
+    now on), silence, cough, hangup; ``what``: text, keys, key, –, seconds, –, cause."""
 
     when: str
     after_s: float

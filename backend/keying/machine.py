@@ -167,7 +167,7 @@ class _Work:
             return
         drift_ms = s.due_ms + s.rules.max_block_ms - s.told_limit_ms
         exact = s.last and s.length_ms is not None
-        if drift_ms > (DRIFT_MS if exact else UNKNOWN_DRIFT_MS):
+        if abs(drift_ms) > (DRIFT_MS if exact else UNKNOWN_DRIFT_MS):
             self.renew(now_ms)
 
     def place(self) -> None:
@@ -268,6 +268,8 @@ class _Work:
         self.set(module="able")
         if s.blocks:
             self.renew(e.now_ms)
+            if self.state.block is not None:
+                self.set(awaited=(self.state.block, e.now_ms))
             if s.name == "playing":
                 self.place()
         elif s.name == "waiting_input":

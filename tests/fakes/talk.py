@@ -221,5 +221,3 @@ class Talk:
         assert self.module is not None
         boring = fork.Play | fork.End | fork.Guard
         return [m for m in self.module.messages if not isinstance(m, boring)]
-            m for m in self.module.messages if not isinstance(m, fork.Play | fork.End | fork.Guard)
-        ]

@@ -1,0 +1,119 @@
+"""What the wire knows of keys and prompts: every key when it began, every prompt to the sample."""
+
+from __future__ import annotations
+
+import re
+import threading
+from dataclasses import dataclass
+from types import TracebackType
+
+from lab_config import RTP_PORTS, Ports
+from lab_sound import LOUD
+from lab_wire import RTP_HEADER, Packet, Sniffer, alaw, linear
+
+READ_S = 0.02
+SAMPLES_S = 8000
+GAP_S = 0.06
+EVENTS = "0123456789*#ABCD"  # RFC 4733, 3.2
+TONES = 101  # payload type of events, as Asterisk offers it
+_LOUD = bytes(int(abs(linear(code)) > LOUD) for code in range(256))
+
+
+@dataclass(frozen=True)
+class Pressed:
+    """A key of the subscriber's. ``at``: when it began, of SIP INFO: when it was told; seconds of
+    CLOCK_REALTIME. ``key`` None: a tone in the voice, whichever."""
+
+    at: float
+    key: str | None
+
+
+class KeyWire:
+    """Keeps all SIP and RTP of the lab."""
+
+    def __init__(self, ports: Ports) -> None:
+        self._ports = ports
+        self._sniffer = Sniffer(ports.pbx_sip, ports.subscriber_rtp + RTP_PORTS - 1)
+        self._packets: list[Packet] = []
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._read, name="wire")
+
+    def __enter__(self) -> KeyWire:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stop.set()
+        self._thread.join()
+        self._sniffer.close()
+
+    def _read(self) -> None:
+        while not self._stop.wait(READ_S):
+            self._packets.extend(self._sniffer.packets())
+
+    def _invite(self, number: str) -> tuple[str, int]:
+        """The call's Call-ID, and the port our PBX receives its audio on."""
+        for packet in list(self._packets):
+            line = re.match(rb"INVITE sip:(\d+)@", packet.payload)
+            if line is None or line[1].decode() != number:
+                continue
+            call = re.search(rb"^(?:Call-ID|i) *: *(\S+)", packet.payload, re.MULTILINE)
+            media = re.search(rb"^m=audio (\d+)", packet.payload, re.MULTILINE)
+            if call and media:
+                return call[1].decode(), int(media[1])
+        raise AssertionError(f"no INVITE to {number} was seen")
+
+    def sounds(self, number: str) -> list[tuple[float, float]]:
+        """What was played to the subscriber: begin and end of each sound."""
+        _, port = self._invite(number)
+        return self._stretches([p for p in list(self._packets) if p.source == port])
+
+    def keys(self, number: str) -> list[Pressed]:
+        """All that the subscriber pressed, whichever way."""
+        call, port = self._invite(number)
+        theirs = [p for p in list(self._packets) if p.target == port]
+        tones = [Pressed(begin, None) for begin, _ in self._stretches(theirs)]
+        found = [*self._events(theirs), *self._infos(call), *tones]
+        return sorted(found, key=lambda key: key.at)
+
+    def _events(self, packets: list[Packet]) -> list[Pressed]:
+        found: dict[bytes, Pressed] = {}
+        for packet in packets:
+            if len(packet.payload) == RTP_HEADER + 4 and packet.payload[1] & 0x7F == TONES:
+                key = EVENTS[packet.payload[RTP_HEADER]]
+                found.setdefault(packet.payload[4:8], Pressed(packet.at, key))
+        return list(found.values())
+
+    def _infos(self, call: str) -> list[Pressed]:
+        found: dict[bytes, Pressed] = {}
+        for packet in list(self._packets):
+            text = packet.payload
+            if packet.target != self._ports.pbx_sip or not text.startswith(b"INFO "):
+                continue
+            signal = re.search(rb"^Signal *= *(\S)", text, re.MULTILINE)
+            number = re.search(rb"^CSeq *: *(\d+)", text, re.MULTILINE)
+            if call.encode() in text and signal and number:
+                found.setdefault(number[1], Pressed(packet.at, signal[1].decode()))
+        return list(found.values())
+
+    @staticmethod
+    def _stretches(packets: list[Packet]) -> list[tuple[float, float]]:
+        """Uninterrupted sound."""
+        found: list[tuple[float, float]] = []
+        for packet in packets:
+            marks = (alaw(packet) or b"").translate(_LOUD)
+            first = marks.find(1)
+            if first < 0:
+                continue
+            begin = packet.at + first / SAMPLES_S
+            end = packet.at + (marks.rfind(1) + 1) / SAMPLES_S
+            if found and begin - found[-1][1] <= GAP_S:
+                found[-1] = (found[-1][0], end)
+            else:
+                found.append((begin, end))
+        return found

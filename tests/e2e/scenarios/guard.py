@@ -1,0 +1,67 @@
+"""Scenarios for tests/e2e/test_key_guard_calls.py: prompts that no key may break."""
+
+from backend import Call, Digits, KeyGuard, Sound, scenario
+
+Json = dict[str, object]
+PROMPT = Sound("tone-3s")
+
+
+@scenario("guard-digits")
+def digits(call: Call) -> Json:
+    """Three keys; those of before its end by the policy."""
+    call.answer()
+    policy = call.get_variable("policy")
+    call.guard_keys(KeyGuard("buffer" if policy == "buffer" else "drop"))
+    read = call.read_digits(3, prompt=PROMPT, terminator=None, timeout_s=3, between_s=2)
+    call.speak(Sound("short-tone"))
+    return {"digits": read.digits, "status": read.status}
+
+
+@scenario("guard-long")
+def long(call: Call) -> Json:
+    """A prompt that a key may end, but only once it is open: 2 s before its end; then speech."""
+    call.answer()
+    call.guard_keys(KeyGuard(open_before_end_s=2))
+    played = call.speak(PROMPT, interruptible="keys")
+    heard = call.hear(timeout_s=2, digits=Digits(1))
+    return {"end": played.end, "ms": played.end_ms, "by": played.by, "digits": heard.digits}
+
+
+@scenario("guard-secret")
+def secret(call: Call) -> Json:
+    """Keys that nobody may see."""
+    call.answer()
+    call.guard_keys(KeyGuard(open_before_end_s=1, secret=True))
+    read = call.read_digits(3, prompt=PROMPT, terminator=None, timeout_s=3, between_s=2)
+    return {"digits": read.digits, "status": read.status}
+
+
+@scenario("guard-limit")
+def limit(call: Call) -> Json:
+    """Nothing follows the input for longer than keys may be blocked."""
+    call.answer()
+    call.guard_keys(KeyGuard(max_block_s=1))
+    call.read_digits(1, prompt=PROMPT, timeout_s=5)
+    call.wait(2.5)
+    read = call.read_digits(1, timeout_s=3)
+    return {"digits": read.digits}
+
+
+@scenario("guard-frozen")
+def frozen(call: Call) -> Json:
+    """Its worker stands still meanwhile."""
+    call.answer()
+    call.guard_keys(KeyGuard(max_block_s=0.5))
+    read = call.read_digits(1, prompt=PROMPT, timeout_s=3)
+    return {"digits": read.digits}
+
+
+@scenario("guard-file")
+def file(call: Call) -> Json:
+    """Asterisk plays the prompt by itself: it opens at its end."""
+    call.answer()
+    call.guard_keys()
+    sound = Sound(f"{call.get_variable('LAB_TONES')}/short-tone")
+    call.speak([sound, sound, sound])
+    read = call.read_digits(1, timeout_s=4)
+    return {"digits": read.digits}
