@@ -21,6 +21,7 @@ _COUNTERS = {
     "calls_failed": ("dialog_flow_calls_failed", "Calls in which the flow failed."),
     "prompts_blocked": ("dialog_prompts_blocked", "Prompts guarded from keys."),
     "prompts_broken": ("dialog_prompts_broken", "Of those, to how many a key came through."),
+    "second_gate": ("dialog_second_gate", "Keys that Asterisk let through and we stopped."),
     "conflicts": ("dialog_key_conflicts", "Keys at the same moment as a prompt's order."),
 }
 _HISTOGRAMS = {

@@ -65,6 +65,7 @@ def test_rates_and_counters_by_flow_and_version() -> None:
         "keys_blocked": 50,
         "keys_lost": 10,
         "conflicts": 2,
+        "second_gate": 4,
         "alarms.overrun": 3,
     }
     found = samples(FakeOverview({("pay", "ab12"): values}))
@@ -76,6 +77,7 @@ def test_rates_and_counters_by_flow_and_version() -> None:
         f"dialog_prompts_blocked_total{{{PAY}}}": 200,
         f"dialog_prompts_broken_total{{{PAY}}}": 1,
         f"dialog_key_conflicts_total{{{PAY}}}": 2,
+        f"dialog_second_gate_total{{{PAY}}}": 4,
         "dialog_keys_total{flow=pay,verdict=taken,version=ab12}": 30,
         "dialog_keys_total{flow=pay,verdict=blocked,version=ab12}": 50,
         "dialog_keys_total{flow=pay,verdict=lost,version=ab12}": 10,

@@ -76,6 +76,8 @@ def _counts(step: CallStep) -> Iterable[tuple[str, float]]:
         yield f"alarms.{name if _ALARM.fullmatch(name) else 'other'}", 1
     elif step.kind == "key":
         yield _key(step), 1
+        if body.get("by") == "backend":
+            yield "second_gate", 1
     elif step.kind == "state":
         yield from _state(step)
 
@@ -131,11 +133,9 @@ def _newly_broken(connection: Connection, found: Sequence[CallStep]) -> list[tup
 
 
 def _came_after(key: CallStep, order: CallStep | None) -> bool:
-    """Whether the key went down when its prompt was ordered already. One that was down before
-    may be read later, and breaks nothing. ``at_ms`` of a key step is the key's end."""
-    length_ms = key.body.get("duration_ms")
-    began_ms = key.at_ms - (length_ms if isinstance(length_ms, int) else 0)
-    return order is None or began_ms >= order.at_ms
+    """Whether the key went down (its ``at_ms``) when its prompt was ordered already. One that was
+    down before may be read later, and breaks nothing."""
+    return order is None or key.at_ms >= order.at_ms
 
 
 def _order_of(connection: Connection, step: CallStep) -> CallStep | None:
