@@ -27,6 +27,7 @@ from stack import Stack
 
 from tests.e2e.scenarios.prompts import PITCHES
 
+ROUNDS = len(PITCHES)  # of a call: a prompt, then an input
 PROMPT_MS = 1600
 OPEN_MS = 500  # KeyGuard.open_before_end_s
 PLACE_MS = PROMPT_MS - OPEN_MS
@@ -42,7 +43,9 @@ SETTINGS = {
 # How long a key's step takes before it goes down, and from then on: SendDTMF, or a word of 100 ms.
 PRESS_MS, SAY_MS = (100, 200), (5, 105)
 TONE_SEEN_MS = 45  # Asterisk's detector needs so much of a tone
-EDGE_MS = 40  # so near to a switch a key may be on either side of it
+# So near to a switch a key may be on either side of it; and a PBX whose machine was too busy to
+# send in time did not read in time either.
+EDGE_MS = 40
 STRETCH_MS = 62  # of a busy machine's timers; on the tape it is in whole packets
 ENDS_S = 240.0
 
@@ -83,6 +86,8 @@ class Account:
     switch_ms: list[float] = field(default_factory=list)
     opening_ms: list[float] = field(default_factory=list)  # as the module tells
     opening_told_ms: list[float] = field(default_factory=list)  # after its place was on the wire
+    misjudged_ms: list[float] = field(default_factory=list)  # before (-) or after the place
+    late_ms: list[float] = field(default_factory=list)  # of each call, the latest packet
     stretch_ms: list[float] = field(default_factory=list)  # of prompts
     alarms: Counter[str] = field(default_factory=Counter)
 
@@ -95,7 +100,14 @@ class Account:
             f" verdicts {dict(self.verdicts)}; alarms {dict(self.alarms)}",
             *(f"  {' '.join(zone)}: {count}" for zone, count in sorted(self.zones.items())),
         ]
-        for name in ("switch_ms", "opening_ms", "opening_told_ms", "stretch_ms"):
+        for name in (
+            "switch_ms",
+            "opening_ms",
+            "opening_told_ms",
+            "misjudged_ms",
+            "late_ms",
+            "stretch_ms",
+        ):
             found = sorted(getattr(self, name))
             if found:
                 p95 = found[min(len(found) - 1, round(0.95 * len(found)))]
@@ -114,12 +126,12 @@ def write_prompts(folder: Path) -> None:
 # -- the subscriber
 
 
-def plan(lab_steps: random.Random, way: str) -> list[LabStep]:
+def plan(luck: random.Random, way: str) -> list[LabStep]:
     """A call's keys: in each round some over the prompt, one at an edge, some while input is
     awaited, its end, and often one while the backend thinks."""
-    luck, ring = lab_steps, _ring(lab_steps)
+    ring = _ring(luck)
     steps = [LabStep("then", 0, "info")] if way == INFO else []
-    for number, _ in enumerate(PITCHES):
+    for number in range(ROUNDS):
         edge_ms = PROMPT_MS + luck.choice(EDGES_MS)
         downs = [luck.uniform(200, min(edge_ms - 350, 650)), edge_ms]
         if edge_ms > 1400:
@@ -128,7 +140,7 @@ def plan(lab_steps: random.Random, way: str) -> list[LabStep]:
             downs.append(max(downs[-1] + 310, PROMPT_MS) + luck.uniform(20, 250))
         keys = [(down, next(ring)) for down in downs]
         keys.append((max(downs[-1] + 310, PROMPT_MS + 300) + luck.uniform(0, 200), "#"))
-        if number + 1 < len(PITCHES) and luck.random() < 0.6:
+        if number + 1 < ROUNDS and luck.random() < 0.6:
             keys.append((keys[-1][0] + luck.uniform(330, 450), next(ring)))
         steps += _round(keys, SAY_MS if way == INBAND else PRESS_MS, way)
     return steps
@@ -142,7 +154,8 @@ def _ring(luck: random.Random) -> Iterator[str]:
 
 def _round(keys: Sequence[tuple[float, str]], lasts: tuple[int, int], way: str) -> list[LabStep]:
     """The steps that press KEYS, each at its time from the prompt's first sound."""
-    steps, now_ms = [], 40.0  # then the first sound is known
+    steps: list[LabStep] = []
+    now_ms = 40.0  # then the first sound is known
     for down_ms, key in keys:
         wait_s = max(down_ms - lasts[0] - now_ms, 0) / 1000
         when = "then" if steps else "over"
@@ -153,7 +166,7 @@ def _round(keys: Sequence[tuple[float, str]], lasts: tuple[int, int], way: str) 
 
 
 class Hand:
-    """Starts the calls, a bounded number at a time is up to DIALOG_MAX_CALLS."""
+    """Hands in the calls; how many are up at a time is DIALOG_MAX_CALLS."""
 
     def __init__(self, stack: Stack, seed: int) -> None:
         self._stack = stack
@@ -241,6 +254,7 @@ class Proof:
         self._unbroken = 0
         self._groups = groups(steps)
         self._begun = begun
+        self._late_ms = 0.0
         self._zones: list[str] = []
 
     def wrong(self, text: str) -> None:
@@ -251,7 +265,8 @@ class Proof:
     def prompts(self, heard: Samples[int], late_ms: float) -> None:
         """Each was heard, of its own pitch, without a gap, for its exact length."""
         self._prompts = spans(heard, gap_ms=300)
-        if len(self._prompts) != len(PITCHES):
+        self._late_ms = late_ms
+        if len(self._prompts) != ROUNDS:
             self.wrong(f"{len(self._prompts)} prompts were heard")
             return
         for number, (span, hz) in enumerate(zip(self._prompts, PITCHES, strict=True)):
@@ -265,7 +280,7 @@ class Proof:
                     f"prompt {number} is broken: {sound_ms:.1f} ms of sound in"
                     f" {span.length_ms:.1f} ms, {pitch:.0f} Hz, latest packet {late_ms} ms late"
                 )
-        if self._result["ends"] != ["completed"] * len(PITCHES):
+        if self._result["ends"] != ["completed"] * ROUNDS:
             self.wrong(f"prompts ended {self._result['ends']}")
 
     # Keys
@@ -275,7 +290,7 @@ class Proof:
         told = "".join(group.key for group in self._groups)
         if sent != told:
             self.wrong(f"pressed {sent}, the steps have {told}")
-        if sent != told or len(self._prompts) != len(PITCHES):
+        if sent != told or len(self._prompts) != ROUNDS:
             return
         pairs = list(zip(self._pressed, self._groups, strict=True))
         self._zones = [self._zone(key) for key in self._pressed]
@@ -300,7 +315,8 @@ class Proof:
     def _zone(self, key: WireKey) -> str:
         at_ms = self.judged_ms(key)
         switches = self._switches()
-        if any(begin - EDGE_MS <= at_ms <= end + EDGE_MS for begin, end, _ in switches):
+        near_ms = EDGE_MS + self._late_ms
+        if any(begin - near_ms <= at_ms <= end + near_ms for begin, end, _ in switches):
             return "edge"
         return next((then for _, end, then in reversed(switches) if at_ms > end), "blocked")
 
@@ -319,7 +335,8 @@ class Proof:
         found = [(*place, "open") for place in opens]
         # The end of an input is itself taken: what comes after it is at the edge.
         found += [
-            (end + EDGE_MS + 1, block, "blocked") for end, block in zip(ends, blocks, strict=False)
+            (end + EDGE_MS + self._late_ms + 1, block, "blocked")
+            for end, block in zip(ends, blocks, strict=False)
         ]
         return sorted(found)
 
@@ -367,7 +384,21 @@ class Proof:
             at_ms - prompt.start_ms - PLACE_MS
             for at_ms, prompt in zip(opened, self._prompts, strict=False)
         ]
+        account.misjudged_ms += self._misjudged()
+        account.late_ms.append(self._late_ms)
         account.stretch_ms += [prompt.length_ms - PROMPT_MS for prompt in self._prompts]
+
+    def _misjudged(self) -> list[float]:
+        """For keys around an opening: how far on the wrong side of its place, 0: they were not."""
+        found = []
+        for key, group in zip(self._pressed, self._groups, strict=False):
+            at_ms = self.judged_ms(key)
+            for prompt in self._prompts:
+                after_ms = at_ms - prompt.start_ms - PLACE_MS
+                if abs(after_ms) < 300:
+                    opened = group.verdicts[0] == "taken"
+                    found.append(after_ms if opened is (after_ms < 0) else 0.0)
+        return found
 
     def picture(self) -> str:
         """All of it on one time, the wire's."""

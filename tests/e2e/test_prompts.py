@@ -15,7 +15,14 @@ from stack import Stack
 from backend.storage.engine import make_engine
 from backend.storage.figures import FlowFigures
 from tests.e2e.conftest import probing_stack
-from tests.e2e.prompt_calls import PITCHES, SETTINGS, Account, Hand, Judge, write_prompts
+from tests.e2e.prompt_calls import (
+    ROUNDS,
+    SETTINGS,
+    Account,
+    Hand,
+    Judge,
+    write_prompts,
+)
 
 CALLS = 12
 
@@ -27,7 +34,8 @@ def stack(tmp_path_factory: pytest.TempPathFactory, asterisk: str) -> Iterator[S
 
 
 def prompts_stack(folder: Path, asterisk: str, at_once: int) -> Stack:
-    stack = probing_stack(folder, asterisk, DIALOG_MAX_CALLS=str(at_once), **SETTINGS)
+    settings = {"DIALOG_MAX_CALLS": str(at_once), "DIALOG_DIAL_RATE_PER_S": "8", **SETTINGS}
+    stack = probing_stack(folder, asterisk, **settings)
     write_prompts(stack.folder / "lab" / "sounds")
     return stack
 
@@ -45,7 +53,7 @@ def prove(stack: Stack, calls: int, seed: int) -> None:
     account = judge.account
     sys.stdout.write(account.story() + "\n")
     assert account.problems == []
-    assert account.prompts == account.unbroken == calls * len(PITCHES)
+    assert account.prompts == account.unbroken == calls * ROUNDS
     assert account.edges() < account.pressed / 2, "most keys are where there is no doubt"
     check_figures(stack, account)
 
