@@ -16,6 +16,7 @@
  * audiofork_capture.c  forks: hook, datastore, beginning and end
  * audiofork_registry.c those that there are: found, stopped, summed up
  * audiofork_keys.c     guards: keys seen, blocked, kept (audiofork_guard.h)
+ * audiofork_wish.c     what the forks' servers wish for them
  * func_dtmf_guard.c    the dialplan function DTMF_GUARD()
  * audiofork_post.c     the post command
  * audiofork_events.c   AMI events, counters
@@ -161,19 +162,6 @@ int audiofork_stop(struct ast_channel *chan, const char *id, const char *reason,
 /*! \brief Tell a key to the servers of all forks of the channel, which is locked. */
 void audiofork_digit(struct ast_channel *chan, char digit, unsigned int duration_ms,
 	enum fork_key_verdict verdict);
-
-/*!
- * \brief Take the oldest of what the servers of the channel's forks wish for its keys.
- *
- * The channel is locked. \return whose it is, no reference; NULL: nobody wishes anything
- */
-struct fork_link *audiofork_take_wish(struct ast_channel *chan, struct fork_wish *wish);
-/*!
- * \brief Somebody else has set the mode after this link's wish of this number.
- *
- * The channel is locked. \param link need not be there any more
- */
-void audiofork_wish_over(struct ast_channel *chan, const struct fork_link *link, uint64_t number);
 
 /*! \brief Stop the fork `id`, wherever it is; as audiofork_stop(). */
 int audiofork_stop_id(const char *id, const char *reason, int *beep);

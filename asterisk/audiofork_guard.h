@@ -9,7 +9,7 @@
  */
 
 /*! \file
- * \brief A channel's guard, as audiofork_keys.c and func_dtmf_guard.c share it.
+ * \brief A channel's guard, as audiofork_keys.c, audiofork_wish.c and func_dtmf_guard.c share it.
  */
 
 #ifndef AUDIOFORK_GUARD_H
@@ -42,14 +42,21 @@ struct keys_guard *audiofork_guard_find(struct ast_channel *chan);
 struct keys_guard *audiofork_guard_of(struct ast_channel *chan);
 /*! \brief See to it that the guard sees the keys. \retval -1 it cannot be */
 int audiofork_guard_attach(struct keys_guard *guard, struct ast_channel *chan);
-/*! \brief Put in force what the servers of the channel's forks wish: before looking at the keys. */
-void audiofork_guard_catch_up(struct keys_guard *guard, struct ast_channel *chan);
-/*! \brief The mode is about to be set by somebody else. */
-void audiofork_guard_disown(struct keys_guard *guard, struct ast_channel *chan);
+/*! \brief The clock that keys are judged by. */
+uint64_t audiofork_guard_now_ms(void);
 /*! \brief Let a kept key go, if one is due and can be taken. */
 void audiofork_guard_release(struct keys_guard *guard, struct ast_channel *chan);
 /*! \brief Take the framehook off when it has nothing left to do. */
 void audiofork_guard_rest(struct keys_guard *guard, struct ast_channel *chan);
+
+/* audiofork_wish.c; the channel is locked */
+/*! \brief Put in force what the servers of the channel's forks wish: before looking at the keys. */
+void audiofork_guard_catch_up(struct keys_guard *guard, struct ast_channel *chan);
+/*! \brief The mode is about to be set by somebody else. */
+void audiofork_guard_disown(struct keys_guard *guard, struct ast_channel *chan);
+/*! \brief The fork of this link has ended: what it has set is open. \param link may be NULL */
+void audiofork_guard_leave(struct keys_guard *guard, struct ast_channel *chan,
+	const struct fork_link *link);
 
 /* func_dtmf_guard.c */
 int audiofork_guard_register(void);

@@ -48,52 +48,12 @@ static struct ao2_container *registry;
 static atomic_int alive;
 static atomic_bool unloading;
 
-static uint64_t now_ms(void)
+uint64_t audiofork_guard_now_ms(void)
 {
 	struct timespec now;
 
 	clock_gettime(CLOCK_MONOTONIC, &now);
 	return (uint64_t) now.tv_sec * 1000 + (uint64_t) now.tv_nsec / 1000000;
-}
-
-/* ---- what the forks' servers wish; the channel is locked ---- */
-
-void audiofork_guard_disown(struct keys_guard *guard, struct ast_channel *chan)
-{
-	if (guard->owner) {
-		audiofork_wish_over(chan, guard->owner, guard->wish);
-		guard->owner = NULL;
-	}
-}
-
-static void obey(struct keys_guard *guard, struct ast_channel *chan, const struct fork_link *link,
-	const struct fork_wish *wish)
-{
-	if (!wish->leave) {
-		if (guard->owner != link) {
-			audiofork_guard_disown(guard, chan);
-		}
-		fork_keys_obey(&guard->keys, &wish->order);
-		guard->owner = link;
-		guard->wish = wish->number;
-	} else if (guard->owner == link) {
-		fork_keys_leave(&guard->keys);
-		guard->owner = NULL;
-	}
-}
-
-void audiofork_guard_catch_up(struct keys_guard *guard, struct ast_channel *chan)
-{
-	const struct fork_link *link;
-	struct fork_wish wish;
-
-	if (!guard->watchers) {
-		return;
-	}
-	while ((link = audiofork_take_wish(chan, &wish))) {
-		obey(guard, chan, link, &wish);
-	}
-	fork_keys_look(&guard->keys, now_ms());
 }
 
 /* ---- the framehook, on the channel's thread or that of its bridge; the channel is locked ---- */
@@ -147,9 +107,9 @@ static void judge(struct keys_guard *guard, struct ast_channel *chan, struct ast
 		return;
 	}
 	if (frame->frametype == AST_FRAME_DTMF_BEGIN) {
-		pass = fork_keys_begin(&guard->keys, digit, now_ms(), &ended);
+		pass = fork_keys_begin(&guard->keys, digit, audiofork_guard_now_ms(), &ended);
 	} else {
-		pass = fork_keys_end(&guard->keys, digit, MAX(frame->len, 0), now_ms(),
+		pass = fork_keys_end(&guard->keys, digit, MAX(frame->len, 0), audiofork_guard_now_ms(),
 			ast_test_flag(ast_channel_flags(chan), AST_FLAG_IN_DTMF), &ended);
 	}
 	if (!pass) {
@@ -417,11 +377,7 @@ void audiofork_keys_unwatch(struct ast_channel *chan, const struct fork_link *li
 	ast_channel_lock(chan);
 	guard = audiofork_guard_find(chan);
 	if (guard && guard->watchers) {
-		audiofork_guard_catch_up(guard, chan);
-		if (link && guard->owner == link) {
-			fork_keys_leave(&guard->keys);
-			guard->owner = NULL;
-		}
+		audiofork_guard_leave(guard, chan, link);
 		guard->watchers--;
 		audiofork_guard_rest(guard, chan);
 	}

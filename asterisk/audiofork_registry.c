@@ -137,41 +137,6 @@ void audiofork_digit(struct ast_channel *chan, char digit, unsigned int duration
 	}
 }
 
-struct fork_link *audiofork_take_wish(struct ast_channel *chan, struct fork_wish *wish)
-{
-	struct fork_link *found = NULL;
-	struct ast_datastore *datastore;
-	uint64_t oldest = 0;
-
-	AST_LIST_TRAVERSE(ast_channel_datastores(chan), datastore, entry) {
-		if (datastore->info == &audiofork_datastore) {
-			struct audiofork *fork = datastore->data;
-			uint64_t number = fork_link_wishes(fork->link);
-
-			if (number && (!oldest || number < oldest)) {
-				oldest = number;
-				found = fork->link;
-			}
-		}
-	}
-	return found && fork_link_take_wish(found, wish) ? found : NULL;
-}
-
-void audiofork_wish_over(struct ast_channel *chan, const struct fork_link *link, uint64_t number)
-{
-	struct ast_datastore *datastore;
-
-	AST_LIST_TRAVERSE(ast_channel_datastores(chan), datastore, entry) {
-		if (datastore->info == &audiofork_datastore) {
-			struct audiofork *fork = datastore->data;
-
-			if (fork->link == link) {
-				fork_link_guard_over(fork->link, number);
-			}
-		}
-	}
-}
-
 /*! \brief The name of the channel that the fork is at work on; empty: on none. */
 static void working_on(const char *id, char channel[AST_CHANNEL_NAME])
 {

@@ -44,6 +44,7 @@ struct fork_told {
 	bool hangup, stop;                /*!< on this connection */
 	bool digit_placed;                /*!< the oldest key's place in the stream is known: */
 	uint64_t digit_at[FORK_DIRECTIONS]; /*!< samples of each direction before it */
+	uint64_t limit_us;                /*!< when a guard's limit was last logged */
 	/* `error` messages in a second */
 	uint64_t errors_since_us;
 	unsigned int errors;

@@ -36,7 +36,7 @@
 #include "fork_wish.h"
 
 #define FORK_PLAYS_MAX 8
-/*! Marks, guards among them, of all prompts that playback has not reached, or that have not been told. */
+/*! Marks and guards of all prompts that playback has not reached, or that have not been told. */
 #define FORK_MARKS_MAX 128
 #define FORK_CLEARED_MAX 8
 #define FORK_PLAY_REPORT_MS 500

@@ -35,7 +35,6 @@ static const char *guard(struct fork_link *link, const struct fork_request *requ
 {
 	struct fork_guard_ask ask = { .limit_ms = request->limit_ms, .order = {
 		.mode = request->mode, .stopped = request->stopped, .kept = request->kept } };
-	const char *wrong;
 
 	memcpy(ask.name, request->name, sizeof(ask.name));
 	if (!link->params.keys) {
@@ -44,9 +43,7 @@ static const char *guard(struct fork_link *link, const struct fork_request *requ
 	if (request->play[0]) {
 		return fork_play_guard(link->play, request->play, &ask, request->at_ms);
 	}
-	wrong = fork_guard_now(&link->guard, &ask);
-	fork_tell_news(link);
-	return wrong;
+	return fork_guard_now(&link->guard, &ask);
 }
 
 /*! \return what is wrong, NULL: done */
@@ -135,6 +132,9 @@ void fork_receive(struct fork_link *link, const void *bytes, size_t length, bool
 		fork_reply_error(link, "audio", wrong);
 	}
 	fork_tell_plays(link);
+	if (fork_tell_waits(link)) {
+		fork_wire_want_write(link); /* guards that have come in force */
+	}
 	if (fork_play_full(link->play)) {
 		fork_wire_read(link, false);
 	}

@@ -23,6 +23,8 @@
 #define ERRORS_PER_S 10
 /* How far one direction's losses may be ahead of the other's and still be the same gap. */
 #define SKEW_US 1000000
+/* Limits of guards are logged once in so long. */
+#define LIMIT_PAUSE_US 10000000
 
 static char *text_room(struct fork_link *link)
 {
@@ -247,12 +249,29 @@ bool fork_digit_due(const struct fork_link *link)
 	return true;
 }
 
+/*! \brief Its server should have opened the keys, and has not. */
+static void log_limit(struct fork_link *link, const struct fork_guard_note *note)
+{
+	uint64_t now = fork_now_us();
+	char text[400];
+
+	if (link->told_of.limit_us && now - link->told_of.limit_us < LIMIT_PAUSE_US) {
+		return;
+	}
+	link->told_of.limit_us = now;
+	fork_say(FORK_LOG_NOTICE, "%s: guard %s has reached its limit, keys pass now; its server has not "
+		"opened them in time", fork_label(link, text, sizeof(text)), note->name);
+}
+
 static int send_guard(struct fork_link *link)
 {
 	struct fork_guard_note note;
 	struct fork_json j;
 
 	fork_guard_note(&link->guard, &note);
+	if (note.why == FORK_GUARD_LIMIT) {
+		log_limit(link, &note);
+	}
 	fork_json_begin(&j, text_room(link), FORK_TEXT_MAX, "guard");
 	fork_json_text(&j, "name", note.name);
 	fork_json_text(&j, "mode", fork_keys_mode_name(note.mode));

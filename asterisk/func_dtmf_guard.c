@@ -100,6 +100,14 @@ static int guard_write(struct ast_channel *chan, const char *function, char *wha
 	return res;
 }
 
+/*! \brief How long the mode is still in force, in ms; 0: there is no limit. */
+static unsigned int limit_ms(const struct fork_keys *keys)
+{
+	uint64_t now_ms = audiofork_guard_now_ms();
+
+	return keys->until_ms > now_ms ? (unsigned int) (keys->until_ms - now_ms) : 0;
+}
+
 /*! \brief The numbers that can be asked for. \retval -1 it is none of them */
 static int read_number(struct fork_keys *keys, const char *what, unsigned int *number)
 {
@@ -111,6 +119,7 @@ static int read_number(struct fork_keys *keys, const char *what, unsigned int *n
 		{ "buffered", keys->counters.buffered }, { "overflow", keys->counters.overflow },
 		{ "released", keys->counters.released }, { "taken", keys->counters.taken },
 		{ "cleared", keys->counters.cleared }, { "waiting", keys->count },
+		{ "limit", limit_ms(keys) },
 	};
 
 	if (!strcasecmp(what, "clear")) {

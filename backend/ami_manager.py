@@ -49,7 +49,7 @@ MAX_PENDING = 1000  # actions without an answer; one more fails with AsteriskUna
 SEND_TIMEOUT_S = 5.0
 LOG_EVERY = 10  # of the tries in a row that fail
 
-# What legs, bridges, transfers and conferences are followed by (call/legs.py, bridge.py, seat.py,
+# What legs, bridges, transfers and conferences are followed by (call/leg_dialling.py, bridge.py,
 # conference.py). A voice worker takes no other event: the rest of a busy PBX is not even parsed.
 CALL_EVENTS = frozenset(
     {

@@ -27,11 +27,12 @@ from urllib.parse import urlsplit
 from backend import ami_probe
 from backend.ami_listener import AmiConnection
 from backend.app.bus import open_carrier
-from backend.app.home import SpeechAddress, ami_account, read_backchannel, scenario_folders
+from backend.app.home import SpeechAddress, ami_account, scenario_folders
 from backend.app.screening import open_judges
 from backend.app.speech import open_speech
 from backend.bus.event import encode
 from backend.bus.telling import Teller
+from backend.call import backchannel
 from backend.call.legs import CONTEXT as LEG_CONTEXT
 from backend.call.shelf import load
 from backend.config import Settings
@@ -115,7 +116,7 @@ def check_backchannel(settings: Settings) -> Iterable[Finding]:
     if settings.backchannel_file is None:
         return
     try:
-        read_backchannel(settings.backchannel_file)
+        backchannel.load(settings.backchannel_file)
     except ConfigError as error:
         yield bad(str(error), "mend the file; until then the backend does not start")
     else:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
-from pathlib import Path
 from typing import Any, Literal
 from uuid import uuid4
 
@@ -308,8 +307,7 @@ class FakeCall(Call):
 @cache
 def own_backchannel() -> BackchannelBook:
     """The lists that a backend has without the setting backchannel_file."""
-    lists = Path(backchannel_lists.__file__).with_suffix(".toml")
-    return backchannel_lists.parse(lists.read_text(encoding="utf-8"))
+    return backchannel_lists.load()
 
 
 def _said(says: Sequence[str]) -> list[Step]:

@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 HANDSHAKE_S = 5.0
 UNCLAIMED_S = 5.0
 TICK_S = 0.1
+LATE_S = 0.3
 EARLY_MESSAGES = 500  # kept until the call claims its stream: 10 s of 20 ms
 MAX_CONNECTIONS = 2000
 
@@ -102,6 +103,7 @@ class FrameSink:
         self._connections: set[Connection] = set()
         self._server: asyncio.Server | None = None
         self._loop = asyncio.new_event_loop()
+        self._tick_due = self._loop.time()
         self._thread = threading.Thread(target=self._run, name="audio")
 
     # From any thread
@@ -162,13 +164,22 @@ class FrameSink:
             lambda: Connection(self), self._host, self.port, backlog=256
         )
         self.port = self._server.sockets[0].getsockname()[1]
+        self._tick_due = self._loop.time()
         self._tick()
 
-    def _tick(self) -> None:
-        for key, seat in list(self._seats.items()):
-            if seat.listener is not None:
-                self._guard(key, seat, seat.listener.on_tick)
-        self._loop.call_later(TICK_S, self._tick)
+    def _tick(self, late: bool = False) -> None:
+        # After this process has stood still what has come meanwhile is read first: whoever looks at
+        # the clock must know of it.
+        due = self._loop.time() + TICK_S
+        if late or self._loop.time() - self._tick_due < LATE_S:
+            late = False
+            for key, seat in list(self._seats.items()):
+                if seat.listener is not None:
+                    self._guard(key, seat, seat.listener.on_tick)
+        else:
+            late = True
+        self._tick_due = due
+        self._loop.call_at(due, self._tick, late)
 
     @staticmethod
     def _guard(key: str, seat: Seat, call: Callable[[], None]) -> None:

@@ -6,13 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from backend.app.home import read_backchannel
-from backend.call.backchannel import Backchannel, Said, parse
+from backend.call.backchannel import Backchannel, Said, load, parse
 from backend.config import Settings
 from backend.doctor import check_backchannel
-from backend.errors import BadRequest, ConfigError
+from backend.errors import ConfigError
 
-BOOK = read_backchannel(None)
+BOOK = load()
 RU, EN = BOOK.of(["ru-RU"]), BOOK.of(["en-US"])
 
 
@@ -68,7 +67,7 @@ def test_several_languages_at_once_and_one_without_a_list() -> None:
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("ru = [", "TOML"),
+        ("ru = [", "not valid TOML"),
         ('ru = "угу"', "ru: expected a list"),
         ("ru = [1]", "ru: expected a list"),
         ('ru = ["угу", "…"]', "holds no word"),
@@ -78,20 +77,18 @@ def test_several_languages_at_once_and_one_without_a_list() -> None:
     ],
 )
 def test_a_wrong_list_says_what_is_wrong(text: str, why: str) -> None:
-    with pytest.raises(BadRequest, match=why):
-        parse(text)
+    with pytest.raises(ConfigError, match=f"f: .*{why}"):
+        parse(text, "f")
 
 
 def test_a_wrong_file_is_an_error_at_the_start_that_names_it(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"backchannel_file .*missing"):
-        read_backchannel(tmp_path / "missing.toml")
+        load(tmp_path / "missing.toml")
     (tmp_path / "own.toml").write_text("en = 5")
     with pytest.raises(ConfigError, match=r"own\.toml: en: expected a list"):
-        read_backchannel(tmp_path / "own.toml")
+        load(tmp_path / "own.toml")
     (tmp_path / "own.toml").write_text('en = ["roger"]')
-    assert read_backchannel(tmp_path / "own.toml").of(["en"]).judge("Roger!", final=True) is (
-        Said.BACKCHANNEL
-    )
+    assert load(tmp_path / "own.toml").of(["en"]).judge("Roger!", final=True) is (Said.BACKCHANNEL)
 
 
 def test_doctor_looks_at_the_file(tmp_path: Path) -> None:

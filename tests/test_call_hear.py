@@ -169,18 +169,35 @@ def test_a_phone_that_sends_nothing_while_silent(talk: Talk) -> None:
     """Silence suppression: the utterance ends though no frame says so."""
     talk.recognizer.texts = ["да"]
     talk.hear_frames(VOICE, VOICE)
-    talk.now += 0.3
-    talk.ear.on_tick()
+    talk.goes_by(0.3)
     assert talk.ear.speaking, "a moment without packets is no silence yet"
-    talk.now += 0.2
-    talk.ear.on_tick()
+    talk.goes_by(0.2)
     assert not talk.ear.speaking
     assert [u.text for u in talk.said] == ["да"]
     assert talk.ear.position_ms == 540
     assert talk.ear.figures.audio_ms == 40
-    talk.now += 7
-    talk.ear.on_tick()
+    talk.goes_by(7)
     assert talk.recognizer.silence_ms > 5000, "the recogniser is kept awake"
+
+
+def test_while_the_audio_loop_stood_still_nobody_was_silent(talk: Talk) -> None:
+    """What was sent meanwhile is read before the next tick: no silence comes into the word."""
+    talk.recognizer.texts = ["да"]
+    talk.hear_frames(VOICE, VOICE)
+    talk.goes_by(0.1)
+    talk.now += 0.9
+    talk.ear.on_tick()
+    assert (talk.ear.speaking, talk.ear.position_ms) == (True, 40)
+    talk.hear_frames(VOICE)
+    talk.goes_by(0.1)
+    assert (talk.ear.speaking, talk.ear.position_ms) == (True, 60)
+    talk.now += 0.9
+    talk.ear.on_tick()
+    assert talk.ear.speaking
+    talk.now += 0.9
+    talk.ear.on_tick()
+    assert not talk.ear.speaking, "also where every tick is late"
+    assert talk.ear.position_ms == pytest.approx(60 + 1900, abs=20)
 
 
 def test_lost_audio_is_silence_of_its_length(talk: Talk) -> None:
@@ -196,8 +213,7 @@ def test_lost_audio_is_silence_of_its_length(talk: Talk) -> None:
 
 def test_what_was_filled_in_before_the_loss_was_told_counts_once(talk: Talk) -> None:
     talk.hear_frames(QUIET)
-    talk.now += 0.6
-    talk.ear.on_tick()
+    talk.goes_by(0.6)
     assert talk.ear.position_ms == 620
     talk.ear.on_dropped(1000)
     assert talk.ear.position_ms == 1020
@@ -208,8 +224,7 @@ def test_what_was_filled_in_before_the_loss_was_told_counts_once(talk: Talk) -> 
 
 def test_a_fork_that_is_gone_is_not_silence(talk: Talk) -> None:
     talk.ear.on_close("gone")
-    talk.now += 5
-    talk.ear.on_tick()
+    talk.goes_by(5)
     assert talk.ear.position_ms == 0
 
 

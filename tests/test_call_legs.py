@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from backend.call import bridge, legs
+from backend.call import bridge, leg_dialling, legs
 from backend.call.bridge import BridgeEnd, BridgeSide, TransferStatus
 from backend.call.legs import Leg, LegStatus
 from backend.call.lent import LentAgi
@@ -52,9 +52,9 @@ class CallAgi:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    names = ("POLL_S", "SECOND_EVENT_S", "CHANNEL_S", "CAUSE_S", "ANSWER_GRACE_S")
-    for name in names:
+    for name in ("POLL_S", "CHANNEL_S", "CAUSE_S", "ANSWER_GRACE_S"):
         monkeypatch.setattr(legs, name, QUICK_S)
+    monkeypatch.setattr(leg_dialling, "SECOND_EVENT_S", QUICK_S)
     monkeypatch.setattr(legs, "BACK_S", 1.0)
     monkeypatch.setattr(bridge, "EVENT_S", QUICK_S)
     monkeypatch.setattr("backend.call.others.ANSWER_GRACE_S", QUICK_S)

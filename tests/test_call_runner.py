@@ -11,7 +11,7 @@ import pytest
 
 from backend.ami_watch import EventWatch
 from backend.call.call import Call, CallConfig
-from backend.call.legs import LegDesk
+from backend.call.leg_desk import LegDesk
 from backend.call.others import LegServices
 from backend.call.runner import VARIABLES, Services, VoiceConfig, run_call
 from backend.call.scenario import ScenarioFunction

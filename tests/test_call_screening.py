@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from backend.call import legs
+from backend.call import leg_dialling, legs
 from backend.call.legs import Leg, LegStatus
 from backend.call.lent import LentAgi
 from backend.call.others import OtherChannels
@@ -118,8 +118,9 @@ class Rig:
 
 @pytest.fixture
 def rig(monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
-    for name in ("SECOND_EVENT_S", "CHANNEL_S", "CAUSE_S"):
+    for name in ("CHANNEL_S", "CAUSE_S"):
         monkeypatch.setattr(legs, name, 0.05)
+    monkeypatch.setattr(leg_dialling, "SECOND_EVENT_S", 0.05)
     rig = Rig()
     yield rig
     rig.others.close()

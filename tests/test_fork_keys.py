@@ -12,6 +12,7 @@ import pytest
 from tests import native
 
 ROOM = 64
+TAKE, RELEASE, STAY = range(3)
 RELEASED_MAX_MS = 1000
 
 
@@ -29,6 +30,16 @@ class Keys:
 
     def set(self, mode: str) -> None:
         assert self.lib.keys_set(self.handle, mode.encode()) == 0, mode
+
+    def obey(self, mode: str, kept: int = TAKE, until: int = 0) -> None:
+        """A server's order."""
+        self.lib.keys_obey(self.handle, mode.encode(), kept, ctypes.c_ulonglong(until))
+
+    def leave(self) -> None:
+        self.lib.keys_leave(self.handle)
+
+    def look(self) -> None:
+        self.lib.keys_look(self.handle, ctypes.c_ulonglong(self.now))
 
     def _text(self, function: str, *args: object) -> str:
         room = ctypes.create_string_buffer(512)
@@ -301,6 +312,107 @@ def test_off_has_work_until_all_is_let_out(keys: Keys) -> None:
     assert keys.idle
 
 
+# -- a server's orders
+
+
+def test_what_the_server_was_told_of_is_never_released(keys: Keys) -> None:
+    """Nor is the key that was down when the order came, and was judged by the mode before."""
+    keys.obey("buffer")
+    keys.press("12")
+    keys.begin("3")
+    keys.obey("pass", TAKE)
+    assert keys.end("3", 90) == (False, "3 90 buffered")
+    assert keys.next() == ""
+    assert keys.press("4") == [True]
+    assert [keys.count(name) for name in ("buffered", "taken", "waiting")] == [3, 3, 0]
+
+
+def test_a_key_that_is_held_is_taken_once(keys: Keys) -> None:
+    keys.obey("buffer")
+    keys.begin("1")
+    keys.obey("block", TAKE)
+    keys.obey("buffer", STAY)
+    keys.end("1", 100)
+    keys.press("2")
+    assert (keys.status["keys"], keys.count("taken")) == ("2", 1)
+    keys.begin("3")
+    keys.obey("pass", TAKE)
+    assert keys.begin("4") == (True, f"3 {keys.now - 200 + 100} buffered"), "its end was lost"
+    assert keys.count("taken") == 3
+
+
+def test_the_server_may_have_them_released(keys: Keys) -> None:
+    keys.obey("buffer")
+    keys.press("12")
+    keys.obey("block", RELEASE)
+    assert keys.press("3") == [False]
+    assert keys.all_due() == "12"
+    keys.obey("buffer", RELEASE)
+    keys.press("4")
+    keys.obey("pass", RELEASE)
+    assert keys.press("5") == [False], "4 has not gone yet"
+    assert keys.all_due() == "45"
+
+
+def test_what_stays_stays_though_the_mode_is_open(keys: Keys) -> None:
+    keys.obey("buffer")
+    keys.press("12")
+    keys.obey("pass", STAY)
+    assert keys.next() == ""
+    assert keys.press("3") == [True], "nothing goes before it"
+    assert keys.status["keys"] == "12"
+    keys.release(1)
+    assert keys.all_due() == "1"
+    keys.obey("off", STAY)
+    assert not keys.idle
+    keys.set("pass")
+    assert keys.all_due() == "2", "the dialplan's pass lets them go"
+
+
+@pytest.mark.parametrize("mode", ["block", "buffer(0-9)"])
+def test_the_limit_is_exact_for_keys(keys: Keys, mode: str) -> None:
+    keys.obey("buffer")
+    keys.press("7")
+    keys.obey(mode, STAY, until=2000)
+    keys.now = 1999
+    assert keys.begin("1") == (False, "")
+    keys.now = 2000
+    assert keys.end("1")[0] is False, "it went down before"
+    assert keys.press("2") == [True]
+    assert keys.status["mode"] == "pass"
+    assert keys.next() == "", "what was kept is the server's, or the dialplan's, who asks for it"
+
+
+def test_the_limit_holds_for_a_key_of_one_piece_and_for_a_look(keys: Keys) -> None:
+    keys.obey("block", until=500)
+    keys.now = 499
+    keys.look()
+    assert keys.end("1", 100) == (False, "1 100 blocked")
+    assert keys.status["mode"] == "block"
+    keys.now = 500
+    assert keys.end("2", 100) == (True, "2 100 passed")
+    keys.obey("block", until=600)
+    keys.now = 700
+    keys.look()
+    assert keys.status["mode"] == "pass"
+
+
+def test_a_later_mode_has_no_limit(keys: Keys) -> None:
+    for by_server in (False, True):
+        keys.obey("block", until=keys.now + 500)
+        keys.obey("block") if by_server else keys.set("block")
+        keys.now += 5000
+        assert keys.press("1") == [False]
+
+
+def test_when_the_server_is_gone_keys_are_open(keys: Keys) -> None:
+    keys.obey("buffer")
+    keys.press("1")
+    keys.leave()
+    assert keys.press("2") == [True]
+    assert (keys.status["mode"], keys.status["keys"], keys.next()) == ("pass", "1", "")
+
+
 # -- any order of events
 
 
@@ -310,21 +422,30 @@ class Model:
     def __init__(self) -> None:
         self.mode = "off"
         self.stopped = ""
+        self.stay = False
+        self.until = 0
         self.kept: deque[tuple[str, int]] = deque()
         self.held: tuple[str, int, str] | None = None
         self.seen: list[tuple[str, str]] = []
         self.ends = 0
 
-    def fate(self, digit: str) -> str:
+    def look(self, now: int) -> None:
+        if self.until and now >= self.until:
+            self.mode, self.stay, self.until = "pass", True, 0
+
+    def fate(self, digit: str, now: int) -> str:
+        self.look(now)
         if self.mode in ("off", "pass"):
-            return "buffered" if self.kept else "passed"
+            return "buffered" if self.kept and not self.stay else "passed"
         if digit not in self.stopped:
             return "passed"
         return {"block": "blocked", "buffer": "buffered"}[self.mode]
 
     def over(self, digit: str, length_ms: int, fate: str) -> str:
         self.ends += 1
-        if fate == "buffered":
+        if fate == "taken":
+            fate = "buffered"
+        elif fate == "buffered":
             if len(self.kept) == ROOM:
                 return f"{digit} {length_ms} blocked"
             self.kept.append((digit, length_ms))
@@ -339,8 +460,8 @@ def test_any_order_of_events(keys: Keys, seed: int) -> None:
     gone: list[str] = []
     for _ in range(400):
         keys.now += luck.choice([0, 20, 100, 5000])
-        luck.choices([step_mode, step_begin, step_end, step_bare_end, step_release, step_rest],
-                     [4, 20, 20, 10, 6, 1])[0](luck, keys, model, gone)  # fmt: skip
+        luck.choices([step_mode, step_order, step_begin, step_end, step_bare_end, step_release,
+                      step_rest], [4, 4, 20, 20, 10, 6, 1])[0](luck, keys, model, gone)  # fmt: skip
         check_accounts(keys, model)
     if model.held:
         step_end(luck, keys, model, gone)
@@ -351,10 +472,29 @@ def test_any_order_of_events(keys: Keys, seed: int) -> None:
 
 
 def step_mode(luck: random.Random, keys: Keys, model: Model, gone: list[str]) -> None:
+    keys.set(any_mode(luck, model))
+
+
+def any_mode(luck: random.Random, model: Model) -> str:
     model.mode = luck.choice(["off", "pass", "block", "buffer"])
+    model.stay, model.until = False, 0
     part = luck.choice(["", "(1-5)", "(#)"]) if model.mode in ("block", "buffer") else ""
     model.stopped = {"": "159#", "(1-5)": "15", "(#)": "#"}[part]
-    keys.set(model.mode + part)
+    return model.mode + part
+
+
+def step_order(luck: random.Random, keys: Keys, model: Model, gone: list[str]) -> None:
+    """A server's: what is to be released goes at once."""
+    mode, kept = any_mode(luck, model), luck.choice([TAKE, RELEASE, STAY])
+    model.stay = kept == STAY
+    model.until = luck.choice([0, keys.now + 100]) if model.mode in ("block", "buffer") else 0
+    keys.obey(mode, kept, model.until)
+    if kept == RELEASE:
+        gone += keys.all_due()
+    if kept != STAY:
+        model.kept.clear()
+    if kept == TAKE and model.held and model.held[2] == "buffered":
+        model.held = (*model.held[:2], "taken")
 
 
 def step_begin(luck: random.Random, keys: Keys, model: Model, gone: list[str]) -> None:
@@ -362,7 +502,7 @@ def step_begin(luck: random.Random, keys: Keys, model: Model, gone: list[str]) -
     if model.held:
         return
     digit = luck.choice("159#")
-    fate = model.fate(digit)
+    fate = model.fate(digit, keys.now)
     assert keys.begin(digit) == (fate == "passed", "")
     model.held = (digit, keys.now, fate)
     if fate == "passed":
@@ -386,13 +526,15 @@ def step_bare_end(luck: random.Random, keys: Keys, model: Model, gone: list[str]
     digit = luck.choice("159#")
     if model.held and model.held[0] == digit:
         return
-    fate = model.fate(digit)
+    fate = model.fate(digit, keys.now)
     assert keys.end(digit, 160) == (fate == "passed", model.over(digit, 160, fate))
 
 
 def step_release(luck: random.Random, keys: Keys, model: Model, gone: list[str]) -> None:
     """What is due goes, oldest first."""
-    if model.mode in ("off", "pass"):
+    keys.look()
+    model.look(keys.now)
+    if model.mode in ("off", "pass") and not model.stay:
         count = luck.randrange(4)
     else:
         assert keys.next() == ""

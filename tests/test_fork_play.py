@@ -16,7 +16,7 @@ import pytest
 
 from tests import native
 
-PARTS = ["fork_fill", "fork_guard", "fork_play", "fork_player", "fork_prompt"]
+PARTS = ["fork_fill", "fork_guard", "fork_keys", "fork_play", "fork_player", "fork_prompt"]
 AUDIO, WAIT, PAUSED, OVER = range(4)
 END, CLEAR, DIGIT, TIMEOUT, HANGUP, LOST = range(6)
 ATTACHED, ATTACH_OVER, BUSY = range(3)
@@ -26,7 +26,8 @@ FRAME = 160
 def load(target: Path) -> ctypes.CDLL:
     flags = ["-fPIC", "-shared"]
     lib = ctypes.CDLL(str(native.build(target, "play.c", PARTS, [], flags)))
-    lib.fork_play_new.restype = ctypes.c_void_p
+    lib.fork_play_new.restype = lib.guard_new.restype = ctypes.c_void_p
+    lib.play_guard.restype = ctypes.c_char_p
     lib.fork_play_total_ms.restype = ctypes.c_uint64
     lib.fork_play_whispers.restype = ctypes.c_bool
     lib.fork_play_whisper.restype = ctypes.c_bool
@@ -47,6 +48,8 @@ class Play:
     def __init__(self, lib: ctypes.CDLL, buffer_ms: int) -> None:
         self.lib = lib
         self.handle = ctypes.c_void_p(lib.fork_play_new(buffer_ms))
+        self.guard_handle = ctypes.c_void_p(lib.guard_new())
+        lib.fork_play_set_guard(self.handle, self.guard_handle)
         self.now_us = 1_000_000
 
     # -- the server
@@ -68,6 +71,21 @@ class Play:
         at = ctypes.c_int64(at_ms)
         why = self.lib.fork_play_mark(self.handle, name.encode(), mark.encode(), at)
         return why.decode() if why else ""
+
+    def guard(self, name: str, guard: str, mode: str, at_ms: int = -1) -> str:
+        at = ctypes.c_longlong(at_ms)
+        why = self.lib.play_guard(self.handle, name.encode(), guard.encode(), mode.encode(), at)
+        return why.decode() if why else ""
+
+    def guards(self) -> list[str]:
+        """What came in force since the last look: "name mode place play played_ms"."""
+        found: list[str] = []
+        room = ctypes.create_string_buffer(300)
+        while True:
+            self.lib.guard_told(self.guard_handle, room, ctypes.c_size_t(300))
+            if not room.value:
+                return found
+            found.append(room.value.decode().split(" ", 1)[1])
 
     def clear(self, name: str = "") -> None:
         self.lib.fork_play_clear(self.handle, name.encode())
@@ -176,6 +194,7 @@ def make(lib: ctypes.CDLL) -> Iterator[MakePlay]:
     yield one
     for play in made:
         lib.fork_play_free(play.handle)
+        lib.guard_free(play.guard_handle)
 
 
 @pytest.fixture
@@ -676,6 +695,134 @@ def test_a_prompt_and_a_whisper_at_once(play: Play) -> None:
     assert play.whisper(frame) == (True, [8] * FRAME)
 
 
+# -- guards: marks that the player's own thread hands to the keys
+
+
+def test_a_guard_is_in_force_with_the_frame_it_is_in_or_that_ends_there(play: Play) -> None:
+    play.open("a")
+    play.guard("a", "begin", "block", 0)
+    play.guard("a", "mid", "buffer(0-9)", 30)
+    play.guard("a", "edge", "pass", 60)
+    play.guard("a", "never", "block", 90)
+    play.write([0] * FRAME * 4)
+    player = play.attach("a")
+    assert play.guards() == [], "nothing is played yet"
+    told = []
+    for _ in range(4):
+        player.take()
+        told.append(play.guards())  # before any news is asked for
+    assert told == [
+        ["begin block place a 0"], ["mid buffer place a 30"], ["edge pass place a 60"], [],
+    ]  # fmt: skip
+    assert play.guard("a", "late", "off", 10) == ""
+    assert play.guards() == ["late off place a 80"], "its place is past: at once"
+    play.end("a")
+    assert player.take()[0] == OVER
+    player.detach()
+    assert play.guards() == []
+    assert play.news() == ["started a", "played a end 80 0 0"]
+
+
+def test_guards_and_marks_at_one_place(play: Play) -> None:
+    play.open("a")
+    for number in range(3):
+        play.guard("a", f"g{number}", "block", 20)
+        play.mark("a", f"m{number}", 20)
+    play.write([0] * FRAME)
+    play.attach("a").take()
+    assert play.guards() == [f"g{number} block place a 20" for number in range(3)]
+    assert [row for row in play.news() if row.startswith("mark")] == [
+        f"mark a m{number} 20" for number in range(3)
+    ]
+
+
+def test_a_guard_at_the_end_of_what_was_sent(play: Play) -> None:
+    play.open("a")
+    play.write([0] * FRAME)
+    play.guard("a", "g", "block")
+    play.write([0] * FRAME)
+    player = play.attach("a")
+    player.take()
+    assert play.guards() == ["g block place a 20"]
+
+
+@pytest.mark.parametrize("how", ["clear", "shut", "lost", "detach", "end"])
+def test_of_a_prompt_that_is_over_no_guard_comes(play: Play, how: str) -> None:
+    play.open("a")
+    play.guard("a", "g", "block", 60)
+    play.write([0] * FRAME)
+    player = play.attach("a")
+    player.take()
+    if how == "detach":
+        player.detach(DIGIT)
+    elif how in ("end", "clear"):
+        getattr(play, how)("a")
+    else:
+        getattr(play, how)()
+    player.take()
+    assert play.guards() == []
+    play.news()
+    assert play.guard("a", "g", "block", 0) == "", "it may just have ended"
+    assert play.guards() == []
+
+
+def test_a_pause_holds_its_guards(play: Play) -> None:
+    play.open("a")
+    play.guard("a", "g", "block", 40)
+    play.write([0] * FRAME * 2)
+    player = play.attach("a")
+    player.take()
+    play.pause("a")
+    assert player.take()[0] == PAUSED
+    assert play.guards() == []
+    play.pause("a", False)
+    player.take()
+    assert play.guards() == ["g block place a 40"]
+
+
+def test_a_skipped_place_is_reached(play: Play) -> None:
+    play.open("a", live=20)
+    play.guard("a", "g", "block", 100)
+    play.write([0] * FRAME)
+    player = play.attach("a")
+    player.take()
+    play.write([0] * FRAME * 10)
+    assert play.guards() == ["g block place a 20"]
+
+
+def test_a_guard_of_a_whisper(play: Play) -> None:
+    play.open("w", whisper=True)
+    play.guard("w", "g", "block", 20)
+    play.write([1] * FRAME)
+    play.whisper([0] * FRAME)
+    assert play.guards() == ["g block place w 20"]
+
+
+def test_guards_count_among_the_marks(play: Play) -> None:
+    play.open("a")
+    for number in range(128):
+        assert play.guard("a", f"g{number}", "block", 1000) == ""
+    assert play.guard("a", "more", "block", 0) == "too many marks"
+    assert play.mark("a", "more") == "too many marks"
+    play.clear("a")
+    play.news()
+    play.open("b")
+    for number in range(16):
+        play.guard("b", f"g{number}", "block", 0)
+    play.write([0] * FRAME)
+    play.attach("b").take()
+    play.news()
+    for number in range(128):
+        assert play.guard("b", f"h{number}", "block", 1000) == "", "reached ones are given back"
+
+
+def test_without_keys_there_are_no_guards(make: MakePlay) -> None:
+    play = make()
+    play.lib.fork_play_set_guard(play.handle, None)
+    play.open("a")
+    assert play.guard("a", "g", "block", 0) == "the channel's keys are not seen"
+
+
 # -- any sequence
 
 
@@ -791,3 +938,4 @@ def test_server_player_and_whisperer_at_once(tmp_path: Path, sanitizer: str) -> 
     told = json.loads(done.stdout)
     assert told["over"] == told["wanted"] == 800
     assert 0 < told["cleared"] <= 120
+    assert told["wishes"] > 600, "guards by their places"

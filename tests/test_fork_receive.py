@@ -36,6 +36,9 @@ class Talk:
         assert driver.do(f"open {number} {url} json=1 {options}") == "ok"
         self.connected(1)
 
+    wish: int
+    """The number of the last that was taken."""
+
     def connected(self, times: int) -> None:
         """Wait for the connection that is the TIMESth."""
         assert eventually(lambda: len(self.sink.texts) >= times), self.driver.logs
@@ -315,6 +318,151 @@ def test_the_server_may_end_the_fork(talk: MakeTalk, driver: Driver, sink: Sink)
     assert eventually(lambda: sink.codes == [1000])
 
 
+# -- guards
+
+
+def wishes(one: Talk) -> list[str]:
+    """All that is wished for the keys, taken: "mode kept limit leave"."""
+    found = []
+    while (told := one.driver.do(f"wish {one.number}")) != "ok none":
+        number, wish = told.removeprefix("ok ").split(" ", 1)
+        one.wish = int(number)
+        found.append(wish)
+    return found
+
+
+def test_a_guard_is_wished_and_told_at_once(talk: MakeTalk) -> None:
+    """No audio flows, and no player is there."""
+    one = talk("keys=1")
+    one.say("guard", name="g", mode="block", digits="0-9")
+    assert one.wait("guard") == {
+        "type": "guard", "name": "g", "mode": "block", "why": "asked", "at_ms": 0,
+    }  # fmt: skip
+    one.say("guard", name="h", mode="buffer", kept="stay", limit_ms=60_000)
+    one.wait("guard", name="h")
+    first, second = wishes(one)
+    assert first == "block take 0 0"
+    mode, kept, limit, leave = second.split(" ")
+    assert (mode, kept, leave) == ("buffer", "stay", "0")
+    assert 50_000 < int(limit) <= 60_000
+    assert wishes(one) == []
+
+
+def test_keys_and_guards_are_told_in_their_order_between_the_audio(
+    talk: MakeTalk, driver: Driver, sink: Sink
+) -> None:
+    one = talk("keys=1")
+    driver.do("push 1 in 5 8000 1")
+    driver.do("digit 1 1")
+    one.say("guard", name="g", mode="block")
+    one.wait("guard")
+    driver.do("digit 1 2")
+    driver.do("push 1 in 2 8000 1")
+    one.wait("digit", digit="2")
+    rows = [(row["type"], row["at_ms"]) for row in one.heard()]
+    assert rows == [("digit", 100), ("guard", 100), ("digit", 100)]
+
+
+def test_a_guard_at_a_place_comes_with_its_frame(talk: MakeTalk) -> None:
+    one = talk("keys=1")
+    one.play("a", counting(0, 10 * FRAME), end=False)
+    one.say("guard", name="g", mode="block", play="a", at_ms=90)
+    one.say("guard", name="never", mode="pass", play="a", at_ms=900)
+    one.say("end", play="a")
+    one.settled()
+    one.attach("a")
+    one.take(4)
+    assert wishes(one) == []
+    one.take(1)
+    assert wishes(one) == ["block take 0 0"]
+    told_of = one.wait("guard")
+    assert {key: told_of[key] for key in ("name", "mode", "play", "played_ms", "why")} == {
+        "name": "g", "mode": "block", "play": "a", "played_ms": 90, "why": "place",
+    }  # fmt: skip
+    one.say("guard", name="late", mode="off", play="a", at_ms=20)
+    assert one.wait("guard", name="late")["played_ms"] == 100, "it was past: at once"
+    one.take(9)
+    one.wait("played", play="a")
+    one.say("guard", name="none", mode="block", play="a", at_ms=0)
+    one.settled()
+    assert wishes(one) == ["off take 0 0"]
+    assert [row["name"] for row in one.heard() if row["type"] == "guard"] == ["g", "late"]
+
+
+def test_the_limit_is_told_within_a_second(talk: MakeTalk) -> None:
+    one = talk("keys=1")
+    one.say("guard", name="g", mode="block", limit_ms=100)
+    one.wait("guard", why="asked")
+    begun = time.monotonic()
+    over = one.wait("guard", why="limit")
+    assert (over["name"], over["mode"]) == ("g", "pass")
+    assert time.monotonic() - begun < 1.5
+
+
+def test_an_overruled_limit_is_not_told(talk: MakeTalk, driver: Driver) -> None:
+    one = talk("keys=1")
+    one.say("guard", name="g", mode="block", limit_ms=300)
+    one.wait("guard", why="asked")
+    wishes(one)
+    driver.do(f"over 1 {one.wish}")
+    one.say("guard", name="h", mode="block", limit_ms=1500)
+    one.wait("guard", name="h", why="limit")
+    assert [row["name"] for row in one.heard() if row.get("why") == "limit"] == ["h"]
+
+
+def test_where_keys_are_not_seen_there_is_no_guard(talk: MakeTalk) -> None:
+    one = talk()
+    one.say("guard", name="g", mode="block")
+    one.say("play", play="a")
+    one.say("guard", name="h", mode="block", play="a", at_ms=0)
+    assert one.wait("error", 2, about="guard")["why"] == "the channel's keys are not seen"
+    assert wishes(one) == []
+
+
+def test_each_guard_is_told_or_refused(talk: MakeTalk, driver: Driver) -> None:
+    """However fast they are asked for, and though nobody takes what is wished."""
+    one = talk("keys=1")
+    for number in range(200):
+        one.say("guard", name=f"g{number}", mode=("block", "pass")[number % 2])
+    one.settled()
+    told_of = [row["name"] for row in one.heard() if row["type"] == "guard"]
+    assert len(told_of) + driver.stats(1)["bad"] == 200
+    assert told_of == sorted(told_of, key=lambda name: int(name[1:]))
+    assert len(told_of) >= 16
+    assert len(wishes(one)) == 8
+
+
+@pytest.mark.parametrize("how", ["stop", "leave", "close"])
+def test_the_end_of_the_fork_opens_the_keys(talk: MakeTalk, driver: Driver, how: str) -> None:
+    one = talk("keys=1")
+    one.say("guard", name="g", mode="block", limit_ms=60_000)
+    one.wait("guard")
+    wishes(one)
+    if how == "stop":
+        one.say("stop")
+    elif how == "leave":
+        one.connection.close()
+    else:
+        driver.do("close 1 x")
+    driver.wait_ended(1)
+    assert wishes(one) == ["pass stay 0 1"]
+
+
+def test_a_lost_connection_opens_nothing_while_another_may_come(
+    talk: MakeTalk, driver: Driver
+) -> None:
+    one = talk("keys=1 r=0 delay=50 max_delay=50")
+    one.say("guard", name="g", mode="block", limit_ms=1000)
+    one.wait("guard")
+    wishes(one)
+    one.connection.socket.shutdown(2)
+    one.connected(2)
+    one.wait("guard", name="g", why="limit")
+    assert wishes(one) == []
+    one.say("guard", name="h", mode="pass")
+    one.wait("guard", name="h")
+
+
 # -- what is wrong
 
 WRONG: list[tuple[str | bytes, str]] = [
@@ -366,8 +514,9 @@ def nonsense(one: Talk, dice: random.Random) -> None:
             one.connection.send(dice.randbytes(20).decode("latin-1"))
         case _:
             one.say(
-                dice.choice(["play", "end", "mark", "clear", "pause", "resume", "mute"]),
-                play=dice.choice(NAMES), name="m", live_ms=dice.choice([0, 20, 200]),
+                dice.choice(["play", "end", "mark", "guard", "clear", "pause", "resume", "mute"]),
+                play=dice.choice(NAMES), name="m", mode=dice.choice(["block", "pass", "x"]),
+                limit_ms=dice.choice([0, 1, 500]), live_ms=dice.choice([0, 20, 200]),
                 whisper=dice.choice([True, False, False, 7]), on=True,
                 direction=dice.choice(["in", "up"]), at_ms=dice.choice([0, 5, 10**12]),
             )  # fmt: skip
@@ -376,6 +525,8 @@ def nonsense(one: Talk, dice: random.Random) -> None:
 def play_some(one: Talk, dice: random.Random) -> None:
     """A player that comes, takes a little and goes."""
     one.driver.do(f"whisper {one.number} {FRAME} 8000 1")
+    one.driver.do(f"wish {one.number}")
+    one.driver.do(f"digit {one.number} 5")
     if one.attach(dice.choice(NAMES[:4])).startswith("ok 0"):
         one.take(dice.randrange(30))
         one.detach()
@@ -385,7 +536,7 @@ def play_some(one: Talk, dice: random.Random) -> None:
 def test_garbage(talk: MakeTalk, seed: int) -> None:
     """Random requests and audio, a player that comes and goes; then all works as before."""
     dice = random.Random(seed)
-    one = talk("play_ms=300")
+    one = talk("play_ms=300 keys=1")
     for _ in range(400):
         dice.choice([nonsense, nonsense, play_some])(one, dice)
     one.say("clear")

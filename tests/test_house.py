@@ -35,14 +35,15 @@ LIBRARY_IO = {
 
 # A room's name → the rooms it may import from (besides itself). "pure" has no I/O at all.
 FOUNDATION = {"errors", "model"}
-PURE = {"protocol", "media", "keying", "bus.event", "bus.telling"} | {
+PURE = {"protocol", "media", "tables", "keying", "bus.event", "bus.telling"} | {
     f"dialing.{room}" for room in ("policy", "progress", "outcomes", "routing")
 }
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
+    "tables": {"errors"},
     "model": {"errors"},
     "protocol": FOUNDATION,
-    "media": FOUNDATION | {"ports"},
+    "media": FOUNDATION | {"ports", "tables"},
     "keying": FOUNDATION,
     "dialing.outcomes": FOUNDATION,
     "dialing.progress": FOUNDATION | {"dialing.outcomes"},

@@ -399,10 +399,30 @@ def test_a_late_prompt_is_waited_for_as_long_as_it_gets_on() -> None:
 def test_the_modules_limit_opens_here_too() -> None:
     hand = guarded()
     assert hand.state.block is not None
-    hand.tell(ev.GuardSet(9000, 9000, "g1", "pass", "limit"))
-    assert hand.state.name == "playing", "that was an older one's"
     hand.tell(ev.GuardSet(9000, 9000, hand.state.block, "pass", "limit"))
     assert (hand.state.name, hand.alarms) == ("waiting_input", ["block_limit"])
+    assert not isinstance(hand.actions[-1], ev.SetGuard), "it has obeyed already"
+
+
+def test_a_limit_that_is_told_late() -> None:
+    """The backend stood still: it renews the block, then hears that the one before was over. A key
+    of that time was open."""
+    hand = guarded()
+    hand.after(9000).tell(ev.Progress(hand.now_ms, "p1", 0))
+    first = next(a for a in hand.actions if isinstance(a, ev.SetGuard))
+    opened = hand.tell(ev.GuardSet(hand.now_ms, 9000, first.name, "pass", "limit"))
+    assert [a.mode for a in opened if isinstance(a, ev.SetGuard)] == ["pass"], "not the new one"
+    hand.press("1")
+    assert (hand.take(), hand.alarms) == ("1", ["block_limit"])
+
+
+def test_the_limit_of_a_block_before_is_not_this_ones() -> None:
+    hand = guarded()
+    name = hand.state.block or ""
+    hand.over()
+    hand.order()
+    hand.tell(ev.GuardSet(9000, 9000, name, "pass", "limit"))
+    assert (hand.state.name, hand.alarms) == ("playing", [])
 
 
 def test_processing_has_a_limit() -> None:

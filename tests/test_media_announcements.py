@@ -201,7 +201,7 @@ def test_an_admins_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "error"),
     [
-        ("[ru", "f: "),
+        ("[ru", "f: not valid TOML: "),
         ("", "f: there is no pattern in it"),
         ("ru = 5", r"f: ru: expected a table of classes, \[ru\]"),
         ("[ru]\nbussy = []", r"f: ru\.bussy: no such class; known: unavailable, switched_off"),

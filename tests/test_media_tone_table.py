@@ -40,7 +40,7 @@ def test_an_admins_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "error"),
     [
-        ("a = ?", r"f: Invalid value \(at line 1, column 5\)"),
+        ("a = ?", r"f: not valid TOML: Invalid value \(at line 1, column 5\)"),
         ("[common]\n", r"f: there is no entry \[default\]"),
         ("[common]\n[default]\nru = 5", r"f: default\.ru: no such tone; known: ringback, busy"),
         ("ru = 5\n[common]\n[default]", r"f: ru: expected a table of tones, \[ru\]"),

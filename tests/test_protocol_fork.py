@@ -164,6 +164,10 @@ def test_any_text_is_a_message_or_refused(anything: str) -> None:
             '{"type":"guard","name":"g1","mode":"buffer","digits":"0-9","play":"p1","at_ms":700,'
             '"limit_ms":5000,"kept":"take"}',
         ),
+        (
+            fork.Guard("g2", "block", "1-3*#D", limit_ms=0),
+            '{"type":"guard","name":"g2","mode":"block","digits":"1-3*#D","limit_ms":0}',
+        ),
         (fork.Guard("g2", "pass"), '{"type":"guard","name":"g2","mode":"pass"}'),
         (fork.Clear("p1"), '{"type":"clear","play":"p1"}'),
         (fork.Clear(), '{"type":"clear"}'),
@@ -182,7 +186,20 @@ def test_each_message_to_the_module(message: fork.ToModule, wire: str) -> None:
 
 @pytest.mark.parametrize(
     "message",
-    [fork.Play("a b"), fork.Play("p1", 44100), fork.Mark("p1", ""), fork.Event("я" * 513)],
+    [
+        fork.Play("a b"),
+        fork.Play("p1", 44100),
+        fork.Mark("p1", ""),
+        fork.Event("я" * 513),
+        fork.Guard("g 1", "block"),
+        fork.Guard("g1", "block", digits=""),
+        fork.Guard("g1", "block", digits="0-"),
+        fork.Guard("g1", "block", digits="9-0"),
+        fork.Guard("g1", "block", digits="1" * 64),
+        fork.Guard("g1", "block", at_ms=500),
+        fork.Guard("g1", "block", play="p1", at_ms=-1),
+        fork.Guard("g1", "block", limit_ms=3_600_001),
+    ],
 )
 def test_what_the_module_would_refuse_is_not_sent(message: fork.ToModule) -> None:
     with pytest.raises(BadRequest):

@@ -6,6 +6,8 @@ import contextlib
 import json
 import queue
 import socket
+import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -18,7 +20,7 @@ from websockets.typing import Subprotocol
 from backend.protocol import fork
 from backend.protocol import websocket as wire
 from backend.ws_connection import Connection
-from backend.ws_frames import FrameSink
+from backend.ws_frames import LATE_S, TICK_S, FrameSink
 
 CHANNEL = "Local/100@callee-00000000;1"
 AUDIO = b"\x01\x00" * 160
@@ -429,3 +431,35 @@ def test_a_fork_that_takes_nothing_is_cut_off(caplog: pytest.LogCaptureFixture) 
         module.socket.close()
         sink.stop()
     link.run(lambda: None)  # nor when the sink has stopped
+
+
+def test_after_a_stall_what_has_come_is_read_before_the_clock_is_looked_at(
+    sink: FrameSink, connect: Connect
+) -> None:
+    """Else a key of that time would be judged by what the clock has made of the call."""
+
+    class Looking(Recorder):
+        def on_tick(self) -> None:
+            self.came.put(("tick",))
+
+    ear = Looking()
+    sink.claim("PJSIP/x-1", ear)
+    module = connect()
+    module.send("PJSIP/x-1")
+    while ear.next() != ("open",):
+        pass
+    standing, frozen = threading.Event(), threading.Event()
+
+    def stand_still() -> None:
+        standing.set()
+        frozen.wait(5)
+        time.sleep(LATE_S + 2 * TICK_S)
+
+    sink.run(stand_still)
+    assert standing.wait(5)
+    while not ear.came.empty():
+        ear.came.get()
+    module.send(AUDIO)
+    frozen.set()
+    assert ear.next()[0] == "audio"
+    assert ear.next() == ("tick",)

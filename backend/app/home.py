@@ -13,11 +13,9 @@ from typing import Any, Literal
 from sqlalchemy import Engine
 
 from backend.ami_manager import Account
-from backend.call import backchannel
-from backend.call.backchannel import BackchannelBook
 from backend.call.shelf import Shelf
 from backend.config import Settings
-from backend.errors import BadRequest, ConfigError, StorageUnavailable
+from backend.errors import StorageUnavailable
 from backend.storage.apply import RecordStore
 from backend.storage.changes import ROUTES_CHANNEL
 from backend.storage.drain import Drainer
@@ -55,17 +53,6 @@ def scenario_folders(settings: Settings) -> list[Path]:
     """The ready scenarios, then the user's own, which replace by name."""
     own = [settings.scenarios_dir] if settings.scenarios_dir else []
     return [READY_SCENARIOS, *own]
-
-
-def read_backchannel(file: Path | None) -> BackchannelBook:
-    """The words that stop no prompt. Raises ConfigError."""
-    file = file or Path(backchannel.__file__).with_suffix(".toml")
-    try:
-        return backchannel.parse(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"backchannel_file {file}: {error}") from None
-    except BadRequest as error:
-        raise ConfigError(f"backchannel_file {file}: {error.why}") from None
 
 
 def open_shelf(settings: Settings) -> Shelf:

@@ -19,14 +19,14 @@ from backend.app.home import (
     Records,
     ami_account,
     open_shelf,
-    read_backchannel,
     watch_routes,
 )
 from backend.app.screening import open_judges
 from backend.app.speech import open_speech
 from backend.bus.records import ToldRecords
+from backend.call import backchannel
 from backend.call.call import CallConfig
-from backend.call.legs import LegDesk
+from backend.call.leg_desk import LegDesk
 from backend.call.others import LegServices
 from backend.call.runner import Services, VoiceConfig, run_call
 from backend.call.shared import Shared
@@ -208,7 +208,7 @@ def _services(
             end_silence_ms=settings.end_silence_ms,
             own_end_of_utterance=settings.end_of_utterance == "silence",
             decide_ms=settings.decide_ms,
-            backchannel=read_backchannel(settings.backchannel_file),
+            backchannel=backchannel.load(settings.backchannel_file),
         ),
         default_scenario=settings.default_scenario,
         language=settings.speech_language,

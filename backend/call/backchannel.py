@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
+from pathlib import Path
 
-from backend.errors import BadRequest
+from backend import tables
+from backend.errors import ConfigError
 
+BUILT_IN = Path(__file__).with_name("backchannel.toml")
 _NOT_A_WORD = re.compile(r"[^\w']+")
 _LANGUAGE = re.compile(r"[a-z]{2,3}")
 MAX_PHRASES = 1000
@@ -64,19 +66,22 @@ def words_of(text: str) -> tuple[str, ...]:
     return tuple(word for part in _NOT_A_WORD.split(plain) if (word := part.strip("'_")))
 
 
-def parse(text: str) -> BackchannelBook:
-    """The file of lists, TOML. Raises BadRequest that says what is wrong in it."""
-    try:
-        found = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise BadRequest("backchannel_file", f"not valid TOML: {error}") from None
+def load(path: Path | None = None) -> BackchannelBook:
+    """The lists in ``path``; None: those that came with this package. Raises ConfigError."""
+    return tables.load(path or BUILT_IN, parse, setting="backchannel_file")
+
+
+def parse(text: str, name: str) -> BackchannelBook:
+    """The lists in ``text``, TOML; ``name`` for errors. Raises ConfigError."""
+    found = tables.entries(text, name)
     for language, phrases in found.items():
+        where = f"{name}: {language}"
         if not _LANGUAGE.fullmatch(language):
-            raise BadRequest("backchannel_file", f"{language!r}: expected a language such as ru")
+            raise ConfigError(f"{name}: {language!r}: expected a language such as ru")
         if not isinstance(phrases, list) or not all(isinstance(p, str) for p in phrases):
-            raise BadRequest("backchannel_file", f"{language}: expected a list of phrases")
+            raise ConfigError(f"{where}: expected a list of phrases")
         if bad := next((p for p in phrases if not words_of(p)), None):
-            raise BadRequest("backchannel_file", f"{language}: {bad!r} holds no word")
+            raise ConfigError(f"{where}: {bad!r} holds no word")
         if len(phrases) > MAX_PHRASES:
-            raise BadRequest("backchannel_file", f"{language}: over {MAX_PHRASES} phrases")
+            raise ConfigError(f"{where}: over {MAX_PHRASES} phrases")
     return BackchannelBook(found)

@@ -24,7 +24,8 @@ from enum import StrEnum
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from backend.call.legs import CONTEXT, Leg, LegSession
+from backend.call.leg_desk import LegSession
+from backend.call.legs import CONTEXT, Leg
 from backend.call.lent import Errand
 from backend.dialing.outcomes import unanswered
 from backend.errors import Hangup

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 from uuid import UUID
 
+from backend.call import check
 from backend.call.dialogue import Agi, Dialogue
 from backend.call.guard_rules import Guarding, KeyGuard, check_guard
 from backend.call.keys import Digits, DigitsRead
@@ -191,8 +192,7 @@ class Call:
         """End the call. The next command raises Hangup, but the talk came to its end. ``cause``:
         Q.850, what the other side is told (16: normal; before the answer 17: busy, 21: rejected,
         1: no such number). From a seat in a conference, too. Raises BadRequest."""
-        if type(cause) is not int or not 1 <= cause <= 127:
-            raise BadRequest("cause", f"{cause!r}: expected a Q.850 cause, 1 to 127")
+        check.cause(cause)
         if self._others is not None:
             self._others.leave_seats()
         self.hung_up = True

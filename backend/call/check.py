@@ -25,6 +25,12 @@ def seconds(name: str, value: float) -> None:
         raise BadRequest(name, f"{value!r}: expected seconds, more than 0")
 
 
+def cause(value: int) -> int:
+    if type(value) is not int or not 1 <= value <= 127:
+        raise BadRequest("cause", f"{value!r}: expected a Q.850 cause, 1 to 127")
+    return value
+
+
 def repeat(value: int) -> int:
     if type(value) is not int or not 1 <= value <= MAX_REPEAT:
         raise BadRequest("repeat", f"{value!r}: expected a whole number from 1 to {MAX_REPEAT}")

@@ -37,6 +37,10 @@ log = logging.getLogger(__name__)
 # has no frames at all. The stream's time goes on all the same: after this long without audio,
 # silence is put in its place, or no utterance would end and recognition would starve.
 FILL_AFTER_S = 0.4
+# A tick that comes so long after the one before says that the audio loop stood still, not that
+# nothing was sent: what came meanwhile is read before the next tick. Silence in the midst of a
+# word would be for ever.
+LATE_TICK_S = 0.3
 # Where the service ends utterances, it may find none in a noise: after this long it was nothing.
 SERVICE_END_S = 2.0
 KEPT_UTTERANCES = 100  # a scenario that never hears drops the oldest; all are in the transcript
@@ -113,6 +117,8 @@ class CallEar:
         self._dropped_ms = 0
         self._audio_at = clock()  # the last audio came
         self._filled_to = self._audio_at  # the stream's time is filled up to here
+        self._ticked_at = self._audio_at
+        self._waited = False  # the last tick came late, and filled nothing
         self._messages = 0
         self._connections = 0
         self._connected = False
@@ -292,7 +298,9 @@ class CallEar:
         for observer in self._observers:
             observer.on_time()
         now = self._clock()
-        if not self._connected or now - self._audio_at < FILL_AFTER_S:
+        late = now - self._ticked_at > LATE_TICK_S
+        self._ticked_at, self._waited = now, late and not self._waited
+        if self._waited or not self._connected or now - self._audio_at < FILL_AFTER_S:
             return
         frames = int((now - self._filled_to) * 1000) // FRAME_MS
         self._filled_to += frames * FRAME_MS / 1000

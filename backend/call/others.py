@@ -15,7 +15,8 @@ from uuid import uuid4
 
 from backend.call.bridge import BridgeEnd, Bridging, TransferEnd, Transferring
 from backend.call.conference import Conference
-from backend.call.legs import ANSWER_GRACE_S, CONTEXT, Leg, LegDesk
+from backend.call.leg_desk import LegDesk
+from backend.call.legs import ANSWER_GRACE_S, CONTEXT, Leg
 from backend.call.screening import Judge, Screener, Wishes
 from backend.dialing.policy import Rules, admit
 from backend.errors import AsteriskError, AsteriskUnavailable, BadRequest, Hangup

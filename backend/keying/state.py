@@ -45,6 +45,7 @@ class State:
     module: Literal["none", "able", "refused"] = "none"
     guards: int = 0
     block: str | None = None  # the name of the last block that was ordered
+    blocks_from: int = 0  # this block's guards have higher numbers
     mode: Mode = "off"  # the last one that was ordered for at once
     told_limit_ms: int = 0  # the module's limit, now_ms
     awaited: tuple[str, int] | None = None

@@ -6,7 +6,6 @@ The syntax and the file are described in ``announcements.toml``.
 from __future__ import annotations
 
 import re
-import tomllib
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from enum import StrEnum
 from itertools import groupby
 from pathlib import Path
 
+from backend import tables
 from backend.errors import ConfigError
 
 BUILT_IN = Path(__file__).with_name("announcements.toml")
@@ -115,20 +115,12 @@ def normal_words(text: str) -> list[str]:
 
 def load(path: Path | None = None) -> Phrases:
     """The patterns in ``path``; None: those that came with this package. Raises ConfigError."""
-    path = path or BUILT_IN
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read: {error}") from None
-    return parse(text, str(path))
+    return tables.load(path or BUILT_IN, parse)
 
 
 def parse(text: str, name: str) -> Phrases:
     """The patterns in ``text``; ``name`` for errors. Raises ConfigError."""
-    try:
-        data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{name}: {error}") from None
+    data = tables.entries(text, name)
     patterns = []
     for language, classes in data.items():
         if not isinstance(classes, Mapping):

@@ -6,7 +6,6 @@ Read once, at start. Whatever is wrong with it is a ConfigError that names the f
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -14,6 +13,7 @@ from itertools import combinations, pairwise
 from pathlib import Path
 from typing import Any
 
+from backend import tables
 from backend.errors import ConfigError
 from backend.media.tone_bank import MAX_SPREAD_HZ, Spectrum
 
@@ -92,20 +92,12 @@ class ToneTable:
 
 def load(path: Path | None = None) -> ToneTable:
     """The table in ``path``; None: the one that came with this package. Raises ConfigError."""
-    path = path or BUILT_IN
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read: {error}") from None
-    return parse(text, str(path))
+    return tables.load(path or BUILT_IN, parse)
 
 
 def parse(text: str, name: str) -> ToneTable:
     """The table in ``text``; ``name`` for errors. Raises ConfigError."""
-    try:
-        data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{name}: {error}") from None
+    data = tables.entries(text, name)
     for needed in (COMMON, DEFAULT):
         if needed not in data:
             raise ConfigError(f"{name}: there is no entry [{needed}]")

@@ -18,8 +18,12 @@ from backend.errors import BadRequest
 VERSION = 2
 MAX_TEXT_BYTES = 4096
 MAX_CHANNEL_BYTES = 256  # the module says 127
+MAX_PLACE_MS = 1_000_000_000
+MAX_LIMIT_MS = 3_600_000
 PLAY_RATES_HZ = (8000, 16000, 24000, 48000)
 
+_KEYS = re.compile(r"([0-9]-[0-9]|[0-9*#A-Da-d])+")
+_RANGE = re.compile(r"([0-9])-([0-9])")
 _ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 _MAX_INT = 2**53
 
@@ -458,4 +462,24 @@ def serialise(message: ToModule) -> str:
         raise BadRequest("rate", f"{values['rate']} Hz; the module plays {PLAY_RATES_HZ}")
     if len(values.get("text", "").encode("utf-8")) > 1024:
         raise BadRequest("text", "over 1024 bytes")
+    if isinstance(message, Guard):
+        _check_guard(message)
     return json.dumps(values, ensure_ascii=False, separators=(",", ":"))
+
+
+def _keys(text: str) -> bool:
+    """Whether it names keys as the module wants them: single ones, and ranges upwards."""
+    upwards = all(low <= high for low, high in _RANGE.findall(text))
+    return len(text) < 64 and upwards and bool(_KEYS.fullmatch(text))
+
+
+def _check_guard(guard: Guard) -> None:
+    """Raises BadRequest."""
+    if guard.digits is not None and not _keys(guard.digits):
+        raise BadRequest("digits", f"expected keys as in 0-9*#: {guard.digits!r:.80}")
+    if guard.at_ms is not None and guard.play is None:
+        raise BadRequest("at_ms", "a place wants its prompt: play is missing")
+    if not 0 <= (guard.at_ms or 0) <= MAX_PLACE_MS:
+        raise BadRequest("at_ms", f"expected 0 to {MAX_PLACE_MS}: {guard.at_ms}")
+    if not 0 <= (guard.limit_ms or 0) <= MAX_LIMIT_MS:
+        raise BadRequest("limit_ms", f"expected 0 to {MAX_LIMIT_MS}: {guard.limit_ms}")

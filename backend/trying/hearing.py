@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from backend.call.callbacks import Callbacks
 from backend.call.dialogue import Dialogue
 from backend.call.ear import CallEar, Observer
-from backend.call.guard_rules import Guarding
 from backend.call.keys import Digits, DigitsRead
-from backend.call.listening import Listening, ResultCallback
+from backend.call.listening import Listening
 from backend.call.prompt import Prompts
-from backend.call.turn import BargeIn, Heard
+from backend.call.turn import Heard
 from backend.model import Utterance
 from backend.ports import Hypothesis, RecognitionOptions
 from backend.trying.channel import Troubles
@@ -243,57 +242,16 @@ class SimulatedDialogue(Dialogue):
         self._person = person
         self._callbacks = callbacks
 
-    def hear(
-        self,
-        prompt: Prompts | None = None,
-        *,
-        timeout_s: float = 10.0,
-        barge_in: BargeIn = "voice",
-        language: str | Sequence[str] | None = None,
-        hints: Sequence[str] = (),
-        end_silence_s: float | None = None,
-        digits: Digits | None = None,
-        guard: Guarding = "call",
-    ) -> Heard:
+    def hear(self, prompt: Prompts | None = None, **options: Any) -> Heard:
         with _turn_of(self._person):
-            return super().hear(
-                prompt,
-                timeout_s=timeout_s,
-                barge_in=barge_in,
-                language=language,
-                hints=hints,
-                end_silence_s=end_silence_s,
-                digits=digits,
-                guard=guard,
-            )
+            return super().hear(prompt, **options)
 
-    def read_digits(
-        self,
-        digits: Digits,
-        *,
-        timeout_s: float = 10.0,
-        prompt: Prompts | None = None,
-        guard: Guarding = "call",
-    ) -> DigitsRead:
+    def read_digits(self, digits: Digits, **options: Any) -> DigitsRead:
         with _turn_of(self._person):
-            return super().read_digits(digits, timeout_s=timeout_s, prompt=prompt, guard=guard)
+            return super().read_digits(digits, **options)
 
-    def listen(
-        self,
-        *,
-        partials: bool = True,
-        language: str | Sequence[str] | None = None,
-        hints: Sequence[str] = (),
-        on_result: ResultCallback | None = None,
-        on_final: ResultCallback | None = None,
-    ) -> Listening:
-        listening = super().listen(
-            partials=partials,
-            language=language,
-            hints=hints,
-            on_result=on_result,
-            on_final=on_final,
-        )
+    def listen(self, **options: Any) -> Listening:
+        listening = super().listen(**options)
         self._person.wait_begins()
         self._person.turn_begins()
         return listening

@@ -13,7 +13,9 @@ from uuid import uuid4
 from backend.call.bridge import BridgeEnd, BridgeSide, TransferEnd, TransferStatus
 from backend.call.call import Call, CallConfig, CallInfo
 from backend.call.conference import Conference
-from backend.call.legs import Leg, LegDesk, LegStatus
+from backend.call.leg_desk import LegDesk
+from backend.call.leg_dialling import Dialling, LegStatus
+from backend.call.legs import Leg
 from backend.call.others import LegServices, OtherChannels
 from backend.call.screening import Judge
 from backend.dialing.policy import Rules
@@ -140,8 +142,8 @@ class SimulatedLeg(Leg):
         self._setting = setting
         self._status = LegStatus.DIALING
         self._reason = None
-        self._cause: int | None = None
-        self._callbacks = []
+        self._dialling = Dialling()
+        self._callbacks: list[Callable[[Leg], object]] = []
         self._line = None
         self.side: Side = open_side(
             setting,
@@ -150,8 +152,8 @@ class SimulatedLeg(Leg):
             on_caller_hangup=self._hung_up,
             on_robot_hangup=lambda cause: self.end(LegStatus.ENDED, cause),
         )
-        self._channel = self.side.channel.name
-        info = replace(owner, id=leg_id, channel=self._channel, called=number, caller="")
+        self._dialling.channel = self.side.channel.name
+        info = replace(owner, id=leg_id, channel=self.channel, called=number, caller="")
         config = CallConfig(30.0, 5.0, MAX_CALL_S, "/recordings")
         self._call = Call(info, config, self.side.channel, self.side.dialogue, on_recording=print)
 
@@ -170,7 +172,7 @@ class SimulatedLeg(Leg):
         """Between being parked and bridged, or over without an answer."""
         self._status = status
         if status in CAUSES:
-            self._cause = CAUSES[status]
+            self._dialling.cause = CAUSES[status]
             self._reason = Reason.OTHER if status is LegStatus.FAILED else Reason(status.value)
         if self.over:
             self._finish(status)
@@ -192,7 +194,7 @@ class SimulatedLeg(Leg):
             return
         now_ms = self._setting.world.now_ms
         self._setting.tell(TalkLine("robot", "does", f"hangs up {self.number}", now_ms, now_ms))
-        self._cause = cause
+        self._dialling.cause = cause
         self._finish(status)
 
     def _hung_up(self, cause: int, why: str) -> None:
@@ -201,7 +203,7 @@ class SimulatedLeg(Leg):
             return
         now_ms = self._setting.world.now_ms
         self._setting.tell(TalkLine(self.number, "hangs up", "", now_ms, now_ms, why))
-        self._cause = cause
+        self._dialling.cause = cause
         self._finish(LegStatus.ENDED)
 
     def _finish(self, status: LegStatus) -> None:

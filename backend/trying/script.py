@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
+from backend.call import check
 from backend.errors import BadRequest
 
 if TYPE_CHECKING:
@@ -152,9 +153,7 @@ def hangup(
     after_s: float | None = None,
 ) -> HangUp:
     """Hang up. ``cause``: Q.850."""
-    if type(cause) is not int or not 1 <= cause <= 127:
-        raise BadRequest("cause", f"{cause!r}: expected a Q.850 cause, 1 to 127")
-    return HangUp(cause, _moment(over_prompt, then, after_s))
+    return HangUp(check.cause(cause), _moment(over_prompt, then, after_s))
 
 
 def do(

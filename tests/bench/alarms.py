@@ -28,7 +28,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[0:1] = [str(ROOT)]
 
-from backend.app.home import read_backchannel  # noqa: E402
+from backend.call import backchannel  # noqa: E402
 from backend.call.barge import Act, Barge, BargeRules  # noqa: E402
 from backend.media.g711 import from_alaw  # noqa: E402
 from backend.media.gate import Audio, EndOfUtterance, VoiceGate  # noqa: E402
@@ -112,7 +112,7 @@ def line(sound: Sound) -> bytes:
 
 def run(sound: Sound, decoder: Decoder, decide_ms: int) -> Ended:
     """The prompt of one barge-in, on the stream's clock."""
-    lists = read_backchannel(None).of(["en-US"])
+    lists = backchannel.load().of(["en-US"])
     barge = Barge(
         BargeRules("words", decide_ms=decide_ms), lambda text, final: lists.judge(text, final=final)
     )

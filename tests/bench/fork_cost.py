@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What a fork costs Asterisk, beside what MixMonitor costs it: the same calls, one after the other.
 
-sudo -E python3 tests/bench/fork_cost.py [--asterisk 22] [--calls 60 200] [--rounds 3] [--window 8]
+sudo -E python3 tests/bench/fork_cost.py [--asterisk 22] [--calls 60 200] [--rounds 5] [--window 8]
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from tests.bench import meters  # noqa: E402
 from tests.bench.figures import Table  # noqa: E402
 
 CALLS = (60, 200)
-ROUNDS = 3
+ROUNDS = 5
 WINDOW_S = 8.0
 SETTLE_S = 1.5
 PROMPT_MS = 60_000

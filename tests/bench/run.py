@@ -24,6 +24,7 @@ from stack import Stack  # noqa: E402
 from tests.bench import (  # noqa: E402
     fork_cost,
     frames,
+    guard,
     latency,
     load,
     meters,
@@ -57,6 +58,7 @@ class Plan:
         self.events_s = 3.0 if quick else 10.0
         self.polls_s = 0.4 if quick else 2.0
         self.turns = 4 if quick else 40
+        self.guard_places = 5 if quick else guard.PLACES
         self.cost_rounds = 1 if quick else fork_cost.ROUNDS
         self.cost_s = 2.0 if quick else fork_cost.WINDOW_S
 
@@ -139,6 +141,15 @@ class Run:
         self.say(f"{self._plan.turns} sounds of a kind over a prompt; bridges")
         tables, failures = turns.tables(
             folder, self._stack.lab.asterisk, each=self._plan.turns, at_once=TURNS_AT_ONCE
+        )
+        self.tables += tables
+        self.failures += failures
+
+    def guard(self, folder: Path) -> None:
+        """In a lab of its own."""
+        self.say(f"guards at {self._plan.guard_places} places a call")
+        tables, failures = guard.tables(
+            folder, self._stack.lab.asterisk, places=self._plan.guard_places
         )
         self.tables += tables
         self.failures += failures
@@ -251,6 +262,9 @@ def main() -> int:
         run.fork_cost(Path(folder))
     with tempfile.TemporaryDirectory(prefix="dialog-turns-") as folder:
         run.turns(Path(folder))
+    with tempfile.TemporaryDirectory(prefix="dialog-guard-") as folder:
+        Path(folder).chmod(0o755)
+        run.guard(Path(folder))
     text = report(run, version, options.quick)
     print(text)
     if options.write:

@@ -108,6 +108,10 @@ class Wire:
         sent = (packet.at for packet in self._packets if packet.source == rtp_port)
         return next((at for at in sent if at >= since), None)
 
+    def onsets(self, rtp_port: int, gap_s: float = 0.2) -> list[float]:
+        """When each sound of our PBX began in that call; quieter than ``gap_s``: a new one."""
+        return [begun for begun, _, _ in _stretches(list(self._loud("source", rtp_port)), gap_s)]
+
     def _loud(self, side: str, port: int) -> Iterator[tuple[float, float, float]]:
         """(first loud sample, end of the last, packet) of each packet with sound."""
         for packet in self._packets:

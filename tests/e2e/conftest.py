@@ -17,7 +17,9 @@ from lab_config import DEFAULT_VERSION, VERSIONS
 from lab_sound import tone, write
 from stack import Stack
 
+from tests.e2e.fork_lab import Call, ForkLab
 from tests.e2e.plain_lab import Agi, observer, plain_lab
+from tests.fakes.authority import Authority
 
 SCENARIOS = Path(__file__).with_name("scenarios")
 SHORT_TONE_MS = 800
@@ -91,3 +93,41 @@ def ami(lab: Lab) -> Iterator[Ami]:
     """An observer on its PBX."""
     with observer(lab.pbx) as connection:
         yield connection
+
+
+# The files test_fork_….py: each has a lab, a call and an authority of its own.
+
+
+@pytest.fixture(scope="module")
+def fork(tmp_path_factory: pytest.TempPathFactory, asterisk: str) -> Iterator[ForkLab]:
+    """A lab with a WebSocket server. A file that wants it changed makes its ``fork`` of this."""
+    with ForkLab(tmp_path_factory.mktemp("fork"), asterisk) as one:
+        yield one
+
+
+@pytest.fixture(scope="module")
+def call(fork: ForkLab) -> Call:
+    """One call for all: each test has a fork of its own on it."""
+    return fork.call()
+
+
+@pytest.fixture(scope="module")
+def authority(fork: ForkLab) -> Authority:
+    """Its files are in a folder that Asterisk sees too."""
+    folder = fork.lab.recordings / "tls"
+    folder.mkdir()
+    return Authority(folder)
+
+
+@pytest.fixture
+def story(fork: ForkLab) -> Iterator[None]:
+    """A test that fails shows what Asterisk logged and the server saw."""
+    with fork.story():
+        yield
+
+
+@pytest.fixture
+def hung_up(story: None, fork: ForkLab) -> Iterator[None]:
+    """After the test no call is left."""
+    yield
+    fork.hangup_all()

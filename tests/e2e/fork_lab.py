@@ -213,7 +213,8 @@ class ForkLab:
     def stop(self, channel: str, **fork: str) -> None:
         """Stop a fork, or all of the channel, by AMI."""
         answer = self.ami.action("StopAudioFork", Channel=channel, **fork)
-        assert answer["Response"] == "Success", answer
+        named = fork.get("AudioForkID", channel)  # it may have ended by itself: the log says why
+        assert answer["Response"] == "Success", (answer, self.log_rows(named, " ended: "))
 
     def hangup_all(self) -> None:
         """End all calls; returns when no channel is left."""
@@ -263,6 +264,11 @@ class ForkLab:
     def forks(self) -> int:
         """How many forks there are."""
         return int(self.lab.pbx.cli("audiofork list").splitlines()[-1].split()[0])
+
+    def load_what_option_b_wants(self) -> None:
+        """Asterisk's modules for a periodic beep."""
+        for module in ("func_cut", "func_uri", "func_periodic_hook"):
+            self.lab.pbx.cli(f"module load {module}.so")
 
     def configure(self, text: str) -> None:
         """Give audiofork.conf this [general] section and reload it."""

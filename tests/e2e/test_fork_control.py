@@ -15,16 +15,7 @@ from tests.fakes.fork_server import level
 ENOUGH = 60  # frames to judge a tone by, the first few aside
 
 
-@pytest.fixture(scope="module")
-def fork(tmp_path_factory: pytest.TempPathFactory, asterisk: str) -> Iterator[ForkLab]:
-    with ForkLab(tmp_path_factory.mktemp("fork-control"), asterisk) as one:
-        yield one
-
-
-@pytest.fixture(autouse=True)
-def story(fork: ForkLab) -> Iterator[None]:
-    with fork.story():
-        yield
+pytestmark = pytest.mark.usefixtures("story")
 
 
 # -- AMI and CLI

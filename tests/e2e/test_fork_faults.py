@@ -27,16 +27,12 @@ reconnect_max_delay_ms = 200"""
 
 
 @pytest.fixture(scope="module")
-def fork(tmp_path_factory: pytest.TempPathFactory, asterisk: str) -> Iterator[ForkLab]:
-    with ForkLab(tmp_path_factory.mktemp("fork-faults"), asterisk) as one:
-        one.configure(LIMITS)
-        yield one
+def fork(fork: ForkLab) -> ForkLab:
+    fork.configure(LIMITS)
+    return fork
 
 
-@pytest.fixture(autouse=True)
-def story(fork: ForkLab) -> Iterator[None]:
-    with fork.story():
-        yield
+pytestmark = pytest.mark.usefixtures("story")
 
 
 # -- a fork that fails and was not asked to come back: all at the same time

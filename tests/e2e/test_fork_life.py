@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
 
 import pytest
 
@@ -15,17 +14,7 @@ from tests.fakes.fork_server import RawServer, freezes, level, never_answers
 CYCLES, CALLS, AT_ONCE, LOADS, CUTS = 200, 40, 20, 10, 60
 
 
-@pytest.fixture(scope="module")
-def fork(tmp_path_factory: pytest.TempPathFactory, asterisk: str) -> Iterator[ForkLab]:
-    with ForkLab(tmp_path_factory.mktemp("fork-life"), asterisk) as one:
-        yield one
-
-
-@pytest.fixture(autouse=True)
-def story(fork: ForkLab) -> Iterator[None]:
-    with fork.story():
-        yield
-        fork.hangup_all()
+pytestmark = pytest.mark.usefixtures("hung_up")
 
 
 def cycle(fork: ForkLab, call: Call, path: str, count: int) -> list[str]:

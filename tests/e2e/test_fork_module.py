@@ -6,7 +6,6 @@ Audio is judged by its tones: the far side plays FAR_HZ, the near side NEAR_HZ (
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
 
 import pytest
 
@@ -17,17 +16,12 @@ ENOUGH = 60  # frames to judge a tone by, the first few aside
 
 
 @pytest.fixture(scope="module")
-def fork(tmp_path_factory: pytest.TempPathFactory, asterisk: str) -> Iterator[ForkLab]:
-    with ForkLab(tmp_path_factory.mktemp("fork"), asterisk) as one:
-        for module in ("func_cut", "func_uri", "func_periodic_hook"):  # for option B
-            one.lab.pbx.cli(f"module load {module}.so")
-        yield one
+def fork(fork: ForkLab) -> ForkLab:
+    fork.load_what_option_b_wants()
+    return fork
 
 
-@pytest.fixture(autouse=True)
-def story(fork: ForkLab) -> Iterator[None]:
-    with fork.story():
-        yield
+pytestmark = pytest.mark.usefixtures("story")
 
 
 # -- the wire form, on one call

@@ -12,7 +12,6 @@ import json
 import random
 import statistics
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,17 +28,7 @@ WHISPER_HZ = 600
 LOUD_MIN, LOUD_MAX = 4000, 12_000
 
 
-@pytest.fixture(scope="module")
-def fork(tmp_path_factory: pytest.TempPathFactory, asterisk: str) -> Iterator[ForkLab]:
-    with ForkLab(tmp_path_factory.mktemp("fork-play"), asterisk) as one:
-        yield one
-
-
-@pytest.fixture(autouse=True)
-def story(fork: ForkLab) -> Iterator[None]:
-    with fork.story():
-        yield
-        fork.hangup_all()
+pytestmark = pytest.mark.usefixtures("hung_up")
 
 
 def noise(length_ms: int, seed: int = 0, rate: int = 8000) -> list[int]:
@@ -401,26 +390,25 @@ def test_fifty_prompts_leave_nothing(fork: ForkLab) -> None:
 # -- whispers
 
 
-def loudness(tape: list[int], hz: int) -> list[float]:
-    """Of each 100 ms."""
-    return [level([pcm(tape[at : at + 800])], hz) for at in range(0, len(tape) - 800, 800)]
-
-
 def whispered(talk: Talk) -> None:
-    """Two seconds of a whisper: it is heard that long, and the other party all the time."""
+    """Two seconds of a whisper: it is heard whole, and the other party beside it."""
     time.sleep(1.5)
     talk.play("w", tone(2000, WHISPER_HZ), whisper=True)
     assert talk.over("w")["played_ms"] == 2000
     time.sleep(0.7)
     tape = talk.tape()
-    whisper, other = loudness(tape, WHISPER_HZ), loudness(tape, FAR_HZ)
-    loud = [n for n, value in enumerate(whisper) if value > 0.6 * LEVEL]
-    assert 18 <= len(loud) <= 21
-    assert loud == list(range(loud[0], loud[-1] + 1))
-    beside = other[loud[0] - 5 : loud[-1] + 5]
-    assert statistics.median(beside) == pytest.approx(LEVEL, rel=0.15)
-    # A conference misses frames of whoever comes late, on a busy machine several in a row.
-    assert sum(value < 0.85 * LEVEL for value in beside) <= len(beside) // 3, beside
+    first = next(at for at, value in enumerate(tape) if value)
+    packets = [tape[at : at + PACKET] for at in range(first, len(tape) - PACKET + 1, PACKET)]
+    loud = [n for n, one in enumerate(packets) if level([pcm(one)], WHISPER_HZ) > 0.6 * LEVEL]
+    assert len(loud) == 2000 // FRAME_MS
+    holes = set(range(loud[0], loud[-1])) - set(loud)
+    assert not any(any(packets[n]) for n in holes), "where no packet was sent it waits"
+    beside = [level([pcm(packets[n])], FAR_HZ) for n in loud]
+    assert statistics.median(beside) == pytest.approx(LEVEL, rel=0.05)
+    # Where the other party's frame is late a conference mixes without it. By the wire, 42 calls on
+    # two cores: never on an idle machine, 1 in 100 at most with 2 and with 12 busy loops; and as
+    # often beside the whisper as before and after it, so that it is not the whisper's doing.
+    assert sum(value < 0.85 * LEVEL for value in beside) <= len(beside) // 10, beside
 
 
 def test_a_whisper_into_a_bridged_call(fork: ForkLab) -> None:

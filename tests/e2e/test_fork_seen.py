@@ -32,18 +32,17 @@ START, UP, DOWN, OVERRUN, STOP = (
 
 
 @pytest.fixture(scope="module")
-def fork(tmp_path_factory: pytest.TempPathFactory, asterisk: str) -> Iterator[ForkLab]:
-    with ForkLab(tmp_path_factory.mktemp("fork-seen"), asterisk) as one:
-        one.configure(LIMITS)
-        yield one
+def fork(fork: ForkLab) -> ForkLab:
+    fork.configure(LIMITS)
+    return fork
 
 
 @pytest.fixture(autouse=True)
-def story(fork: ForkLab) -> Iterator[None]:
-    with fork.story():
-        yield
-        fork.hangup_all()
-        fork.wait("the end of all forks", lambda: not fork.forks())
+def no_forks(story: None, fork: ForkLab) -> Iterator[None]:
+    """After each test no call is left, and no fork."""
+    yield
+    fork.hangup_all()
+    fork.wait("the end of all forks", lambda: not fork.forks())
 
 
 # -- events

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,30 +16,7 @@ from tests.fakes.fork_server import ForkServer, told
 SECRET = "s3cr3t-t0ken"
 
 
-@pytest.fixture(scope="module")
-def fork(tmp_path_factory: pytest.TempPathFactory, asterisk: str) -> Iterator[ForkLab]:
-    with ForkLab(tmp_path_factory.mktemp("fork-servers"), asterisk) as one:
-        yield one
-
-
-@pytest.fixture(scope="module")
-def call(fork: ForkLab) -> Call:
-    """One call for all: each test has a fork of its own on it."""
-    return fork.call()
-
-
-@pytest.fixture(scope="module")
-def authority(fork: ForkLab) -> Authority:
-    """Its files are in a folder that Asterisk sees too."""
-    folder = fork.lab.recordings / "tls"
-    folder.mkdir()
-    return Authority(folder)
-
-
-@pytest.fixture(autouse=True)
-def story(fork: ForkLab) -> Iterator[None]:
-    with fork.story():
-        yield
+pytestmark = pytest.mark.usefixtures("story")
 
 
 @pytest.fixture

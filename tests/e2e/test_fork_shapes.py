@@ -23,17 +23,12 @@ SKIPPED_MS = 200
 
 
 @pytest.fixture(scope="module")
-def fork(tmp_path_factory: pytest.TempPathFactory, asterisk: str) -> Iterator[ForkLab]:
-    with ForkLab(tmp_path_factory.mktemp("fork-shapes"), asterisk) as one:
-        for module in ("func_cut", "func_uri", "func_periodic_hook"):  # for option B
-            one.lab.pbx.cli(f"module load {module}.so")
-        yield one
+def fork(fork: ForkLab) -> ForkLab:
+    fork.load_what_option_b_wants()
+    return fork
 
 
-@pytest.fixture(autouse=True)
-def story(fork: ForkLab) -> Iterator[None]:
-    with fork.story():
-        yield
+pytestmark = pytest.mark.usefixtures("story")
 
 
 @dataclass(frozen=True)

@@ -2,39 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from tests.e2e.fork_lab import FAR_HZ, LEVEL, Call, ForkLab
 from tests.fakes.authority import Authority, server_context
 from tests.fakes.fork_server import ForkServer, level
 
-
-@pytest.fixture(scope="module")
-def fork(tmp_path_factory: pytest.TempPathFactory, asterisk: str) -> Iterator[ForkLab]:
-    with ForkLab(tmp_path_factory.mktemp("fork-tls"), asterisk) as one:
-        yield one
-
-
-@pytest.fixture(scope="module")
-def call(fork: ForkLab) -> Call:
-    """One call for all: each test has a fork of its own on it."""
-    return fork.call()
-
-
-@pytest.fixture(scope="module")
-def authority(fork: ForkLab) -> Authority:
-    """Its files are in a folder that Asterisk sees too."""
-    folder = fork.lab.recordings / "tls"
-    folder.mkdir()
-    return Authority(folder)
-
-
-@pytest.fixture(autouse=True)
-def story(fork: ForkLab) -> Iterator[None]:
-    with fork.story():
-        yield
+pytestmark = pytest.mark.usefixtures("story")
 
 
 def trusting(authority: Authority, certificate: str = "", key: str = "") -> str:

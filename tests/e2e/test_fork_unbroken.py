@@ -163,20 +163,16 @@ class Fault:
     end: End | None = None
 
 
+pytestmark = pytest.mark.usefixtures("story")
+
+
 @pytest.fixture(scope="module")
-def fork(tmp_path_factory: pytest.TempPathFactory, asterisk: str) -> Iterator[ForkLab]:
-    with ForkLab(tmp_path_factory.mktemp("fork-unbroken"), asterisk) as one:
-        one.configure(LIMITS)
-        file = one.lab.sounds / "long.wav"
-        lab_sound.write(file, lab_sound.tone((LENGTH_S + 15) * 1000, TONE_HZ, LEVEL))
-        one.tones["long"] = str(file.with_suffix(""))
-        yield one
-
-
-@pytest.fixture(autouse=True)
-def story(fork: ForkLab) -> Iterator[None]:
-    with fork.story():
-        yield
+def fork(fork: ForkLab) -> ForkLab:
+    fork.configure(LIMITS)
+    file = fork.lab.sounds / "long.wav"
+    lab_sound.write(file, lab_sound.tone((LENGTH_S + 15) * 1000, TONE_HZ, LEVEL))
+    fork.tones["long"] = str(file.with_suffix(""))
+    return fork
 
 
 def dial(fork: ForkLab, number: str) -> Call:

@@ -87,10 +87,9 @@ class Calls:
         return steps if steps and steps[-1].body.get("event") == "hangup" else None
 
     def _rows(self, query: str, name: str) -> list[tuple[Any, ...]]:
-        with closing(psycopg2.connect(self.stack.dsn)) as connection:
-            with connection.cursor() as cursor:
-                cursor.execute(query, (self._calls[name][1],))
-                return list(cursor.fetchall())
+        with closing(psycopg2.connect(self.stack.dsn)) as connection, connection.cursor() as cursor:
+            cursor.execute(query, (self._calls[name][1],))
+            return list(cursor.fetchall())
 
     def key_events(self, name: str) -> int:
         """What the log of Asterisk's events has of keys."""
@@ -146,7 +145,7 @@ def calls(tmp_path_factory: pytest.TempPathFactory, asterisk: str) -> Iterator[C
             )
         three = [press("RFC 4733", "over", 0.2, "1"), press("RFC 4733", "then", 1.5, "2")]
         for scenario in ("guard-long", "guard-secret", "guard-limit", "guard-file"):
-            last = press("RFC 4733", "then", 2.2, "3")
+            last = press("RFC 4733", "then", 1.3, "3")
             calls.begin(scenario, scenario, "RFC 4733", *three, last)
         yield calls
 
@@ -214,11 +213,10 @@ def test_secret_keys_are_nowhere_but_with_the_scenario(calls: Calls) -> None:
     result, steps = calls.result("guard-secret"), calls.steps("guard-secret")
     pressed = [key.key for key in calls.keys("guard-secret")]
     assert pressed == ["1", "2", "3"]
-    told = verdicts(steps)
-    assert told == {"•": ["blocked", "taken", "taken"]} or told == {
-        "•": ["blocked"] * 2 + ["taken"]
-    }
-    assert result["digits"] == "123"[-told["•"].count("taken") :]
+    (told,) = verdicts(steps).values()
+    assert set(verdicts(steps)) == {"•"}
+    assert told in (["blocked", "taken", "taken"], ["blocked", "blocked", "taken"])
+    assert result["digits"] == "123"[-told.count("taken") :]
     assert calls.key_events("guard-secret") == 0, "they never come into Asterisk"
     calls.steps("guard-file")
     assert calls.key_events("guard-file") > 0, "as others do"
@@ -245,7 +243,7 @@ def test_a_file_of_asterisks_is_blocked_to_its_end(calls: Calls) -> None:
 
 def test_a_frozen_backend_blocks_no_longer_than_it_may(calls: Calls) -> None:
     """The worker stands still in the midst of a prompt: the module opens by itself. Awake again, it
-    says so, stops the prompt that is long overdue, and takes the key that was open."""
+    says so, and takes the key that was open."""
     stack = calls.stack
     worker = stack.info["pids"]["voice-0"]
     for name in [*calls._calls]:
@@ -262,12 +260,12 @@ def test_a_frozen_backend_blocks_no_longer_than_it_may(calls: Calls) -> None:
     stack.wait_for("the prompt", lambda: calls.wire.sounds(calls._calls["frozen"][0]) or None)
     os.kill(worker, signal.SIGSTOP)
     try:
-        stack.wait_for("both keys", lambda: len(calls.keys("frozen")) == 2 or None)
+        stack.wait_for("both keys", lambda: len(calls.keys("frozen")) > 1 or None)
         stack.wait_for("the second one's end", lambda: calls.over_for("frozen", 0.5) or None)
     finally:
         os.kill(worker, signal.SIGCONT)
     result, steps = calls.result("frozen"), calls.steps("frozen")
     alarms = [step.body["alarm"] for step in steps if step.kind == "alarm"]
-    assert alarms[-2:] in (["block_limit", "overrun"], ["overrun", "block_limit"]), alarms
+    assert alarms.count("block_limit") == 1, steps
     assert verdicts(steps) == {"1": ["blocked"], "2": ["taken"]}
     assert result["digits"] == "2"

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from backend.ami_watch import EventWatch
 from backend.call.call import CallConfig, CallInfo
-from backend.call.legs import LegDesk
+from backend.call.leg_desk import LegDesk
 from backend.call.others import LegServices
 from backend.call.runner import Services, VoiceConfig
 from backend.call.screening import Judge, Wishes

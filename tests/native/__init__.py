@@ -16,10 +16,10 @@ FLAGS = [
     "-Wno-tsan",  # the ring's fences are not modelled, its payload is all atomics
 ]  # fmt: skip
 SOCKET_SOURCES = [
-    "fork_audio", "fork_event", "fork_eventfd", "fork_fill", "fork_frame", "fork_guard", "fork_json",
-    "fork_json_write", "fork_keys", "fork_life", "fork_message", "fork_play", "fork_player", "fork_prompt",
-    "fork_receive", "fork_resolve", "fork_send", "fork_socket", "fork_tell", "fork_url",
-    "fork_wire",
+    "fork_audio", "fork_event", "fork_eventfd", "fork_fill", "fork_frame", "fork_guard",
+    "fork_json", "fork_json_write", "fork_keys", "fork_life", "fork_message", "fork_play",
+    "fork_player", "fork_prompt", "fork_receive", "fork_resolve", "fork_send", "fork_socket",
+    "fork_tell", "fork_url", "fork_wire",
 ]  # fmt: skip
 
 

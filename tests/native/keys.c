@@ -40,6 +40,25 @@ int keys_set(struct fork_keys *k, const char *text)
 	return 0;
 }
 
+/*! \param kept enum fork_kept */
+void keys_obey(struct fork_keys *k, const char *text, int kept, unsigned long long until_ms)
+{
+	struct fork_keys_order order = { .kept = (enum fork_kept) kept, .until_ms = until_ms };
+
+	fork_keys_mode_parse(text, &order.mode, &order.stopped);
+	fork_keys_obey(k, &order);
+}
+
+void keys_leave(struct fork_keys *k)
+{
+	fork_keys_leave(k);
+}
+
+void keys_look(struct fork_keys *k, unsigned long long now_ms)
+{
+	fork_keys_look(k, now_ms);
+}
+
 /*! \brief "pass" or "eat"; then, when a key is over, its digit, duration and verdict. */
 static void show(bool pass, const struct fork_key_end *ended, char *out, size_t size)
 {

@@ -9,12 +9,21 @@
  */
 
 /*! \file
- * \brief News of fork_play as text; all else of it is called as it is.
+ * \brief News of fork_play as text; all else of it is called as it is. Guards are guard.c's.
  */
 
-#include <stdio.h>
+#include "guard.c"
 
 #include "fork_play.h"
+
+/*! \return what is wrong, NULL: done */
+const char *play_guard(struct fork_play *play, const char *id, const char *name, const char *mode,
+	long long at_ms)
+{
+	struct fork_guard_ask ask = ask_of(name, mode, FORK_KEPT_TAKE, 0);
+
+	return fork_play_guard(play, id, &ask, at_ms);
+}
 
 /*! \brief The next news, or nothing: "played id how played_ms gap_ms skipped_ms", and so on. */
 void play_news(struct fork_play *play, char *out, size_t size)

@@ -25,14 +25,23 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "fork_guard.h"
 #include "fork_play.h"
 
 #define SLOT 160
 
 static struct fork_play *play;
+static struct fork_guard guard;
+static _Atomic uint64_t cells;
 static _Atomic bool done;
 static _Atomic unsigned int lies;
-static unsigned int prompts, over, cleared;
+static unsigned int prompts, over, cleared, wishes;
+static uint64_t last_wish; /* the player's thread */
+
+static uint64_t now_ms(void)
+{
+	return 1;
+}
 
 static void nap(void)
 {
@@ -51,6 +60,7 @@ static void *play_all(void *unused)
 		int16_t room[SLOT], wanted = 1;
 		enum fork_attach attached;
 		enum fork_take taken;
+		struct fork_wish wish;
 		char id[16];
 		uint64_t ms;
 
@@ -66,6 +76,11 @@ static void *play_all(void *unused)
 			size_t count = fork_play_rate(play, prompt) ? SLOT : 0;
 
 			taken = fork_play_take(play, prompt, room, &count, 1);
+			while (fork_guard_take(&guard, &wish)) {
+				lies += wish.number <= last_wish;
+				last_wish = wish.number;
+				wishes++;
+			}
 			for (size_t i = 0; taken == FORK_TAKE_AUDIO && i < count; i++) {
 				lies += room[i] != wanted++;
 			}
@@ -100,7 +115,12 @@ static void *whisper_all(void *unused)
 static void read_news(void)
 {
 	struct fork_play_news news;
+	struct fork_guard_note note;
 
+	while (fork_digits_first(&guard.digits)) {
+		fork_guard_note(&guard, &note);
+		fork_digits_pop(&guard.digits);
+	}
 	while (fork_play_news(play, &news)) {
 		over += news.what == FORK_NEWS_PLAYED;
 	}
@@ -117,6 +137,9 @@ static void open_next(const char *id, bool whisper)
 
 static void send(const char *id, unsigned int samples, bool clear)
 {
+	static const struct fork_guard_ask ask = { .name = "g",
+		.order = { .mode = FORK_KEYS_BLOCK, .stopped = 0xffff } };
+
 	for (unsigned int sent = 0; sent < samples;) {
 		unsigned int part = 1 + (unsigned int) random() % 700;
 		unsigned char bytes[1402];
@@ -128,6 +151,7 @@ static void send(const char *id, unsigned int samples, bool clear)
 		}
 		lies += fork_play_write(play, bytes, 2 * part, true) != NULL;
 		lies += fork_play_mark(play, id, "m", -1) != NULL;
+		lies += fork_play_guard(play, id, &ask, -1) != NULL;
 		if (clear && sent > samples / 2) {
 			fork_play_clear(play, id);
 			return;
@@ -150,6 +174,8 @@ int main(int argc, char **argv)
 	prompts = argc > 1 ? (unsigned int) atoi(argv[1]) : 1000;
 	wanted = prompts + prompts / 3;
 	play = fork_play_new(1000);
+	fork_guard_init(&guard, &cells, now_ms);
+	fork_play_set_guard(play, &guard);
 	if (pthread_create(&player, NULL, play_all, NULL)
 		|| pthread_create(&whisperer, NULL, whisper_all, NULL)) {
 		return 1;
@@ -174,8 +200,10 @@ int main(int argc, char **argv)
 	done = true;
 	pthread_join(whisperer, NULL);
 	read_news();
-	printf("{\"over\": %u, \"wanted\": %u, \"cleared\": %u, \"lies\": %u, \"total_ms\": %llu}\n", over,
-		wanted, cleared, lies, (unsigned long long) fork_play_total_ms(play));
+	printf("{\"over\": %u, \"wanted\": %u, \"cleared\": %u, \"wishes\": %u, \"lies\": %u, "
+		"\"total_ms\": %llu}\n", over, wanted, cleared, wishes, lies,
+		(unsigned long long) fork_play_total_ms(play));
 	fork_play_free(play);
+	fork_guard_destroy(&guard);
 	return lies != 0;
 }

@@ -12,10 +12,11 @@
  * \brief Commands on stdin, replies and events on stdout, one a line. Plays Asterisk's part.
  *
  * open N URL [key=value ...]     name dir ring_ms connect_ms stall_ms flush_ms r delay max_delay
- *                                ca cert key server_name rate out message_ms json header
+ *                                ca cert key server_name rate out message_ms json header keys
  * push N in|out FRAMES RATE VALUE  20 ms frames, all samples VALUE, at once
  * pace N in|out FRAMES             one each 20 ms, its first 4 samples the time in µs
  * mute N in|out 0|1   stream N 0|1   digit N DIGIT   hangup N CAUSE
+ * wish N   over N NUMBER           what the server wishes for the keys: the oldest; overruled
  * attach N [ID]   take N FRAMES   detach N   whisper N COUNT RATE VALUE    samples come in hex
  * rename N NAME   close N REASON   free N   stats N   stop MS   start
  */
@@ -124,6 +125,8 @@ static void set_param(struct fork_link_params *p, const char *key, const char *v
 	} else if (!strcmp(key, "json")) {
 		p->json = true;
 		p->facts = strcmp(value, "long") ? &facts : long_facts();
+	} else if (!strcmp(key, "keys")) {
+		p->keys = true;
 	} else if (!strcmp(key, "header")) {
 		/* NAME:VALUE, no blanks */
 		snprintf(headers, sizeof(headers), "%.*s: %s\n", (int) strcspn(value, ":"), value,
@@ -267,6 +270,24 @@ static void do_whisper(int n, const char *rest)
 	printf("\n");
 }
 
+/*! \brief Number, mode, kept, ms to the limit (0: none), whether the fork has ended. */
+static void do_wish(int n)
+{
+	uint64_t number = fork_link_wishes(links[n]);
+	struct fork_wish wish = { .number = 0 };
+
+	if (!fork_link_take_wish(links[n], &wish)) {
+		printf("ok none\n");
+		return;
+	}
+	printf("ok %llu %s %s %d %d\n", (unsigned long long) wish.number,
+		fork_keys_mode_name(wish.order.mode), fork_kept_name(wish.order.kept),
+		wish.order.until_ms ? (int) (wish.order.until_ms - now_us() / 1000) : 0, wish.leave);
+	if (number != wish.number) {
+		printf("log 3 the oldest wish had another number\n");
+	}
+}
+
 static void do_link(const char *verb, int n, char *rest)
 {
 	struct fork_stats stats;
@@ -291,6 +312,10 @@ static void do_link(const char *verb, int n, char *rest)
 		do_whisper(n, rest);
 		return;
 	}
+	if (!strcmp(verb, "wish")) {
+		do_wish(n);
+		return;
+	}
 	if (!strcmp(verb, "pace")) {
 		do_pace(n, rest);
 		return;
@@ -306,6 +331,8 @@ static void do_link(const char *verb, int n, char *rest)
 		fork_link_stream(links[n], rest[0] == '1');
 	} else if (!strcmp(verb, "digit")) {
 		fork_link_digit(links[n], rest[0], 100, FORK_KEY_PASSED);
+	} else if (!strcmp(verb, "over")) {
+		fork_link_guard_over(links[n], strtoull(rest, NULL, 10));
 	} else if (!strcmp(verb, "hangup")) {
 		fork_link_hangup(links[n], atoi(rest));
 	} else if (!strcmp(verb, "rename")) {
