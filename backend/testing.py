@@ -12,6 +12,7 @@ the speech services and the time below it are simulated: an hour of waiting cost
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from typing import Any, Literal
 from uuid import uuid4
@@ -203,10 +204,14 @@ class FakeCall(Call):
     def talk(self) -> list[TalkLine]:
         """Who said and did what, by its beginning."""
         missed = {(said.start_ms, said.text) for said in self._side.ear.missed}
+        stopped = [
+            step for step in self.steps if step.body.get("verdict") in ("blocked", "conflict")
+        ]
         lines = [
             _missed(line) if line.what == "says" and (line.start_ms, line.text) in missed else line
             for line in self._talk
         ]
+        lines = [_blocked(line, stopped) if line.what == "presses" else line for line in lines]
         return sorted(lines, key=lambda line: line.start_ms)
 
     @property
@@ -325,6 +330,12 @@ def _dials(dials: Mapping[str, Dialled | str] | None) -> dict[str, Dialled]:
 def _rooms(rooms: Mapping[str, Sequence[Seat] | Room] | None) -> dict[str, Room]:
     found = (rooms or {}).items()
     return {name: one if isinstance(one, Room) else Room(tuple(one)) for name, one in found}
+
+
+def _blocked(line: TalkLine, stopped: Sequence[CallStep]) -> TalkLine:
+    """Which of the keys were kept from a prompt."""
+    keys = [step.body["key"] for step in stopped if line.start_ms <= step.at_ms <= line.end_ms]
+    return replace(line, note=f"blocked: {''.join(keys)}") if keys else line
 
 
 def _missed(line: TalkLine) -> TalkLine:

@@ -216,7 +216,8 @@ class Person:
         elif isinstance(step, Cough):
             self._cough(step)
         elif isinstance(step, Press):
-            around.tell(TalkLine(self.name, "presses", step.keys, now_ms, now_ms))
+            end_ms = now_ms + round((2 * len(step.keys) - 1) * KEY_S * 1000)
+            around.tell(TalkLine(self.name, "presses", step.keys, now_ms, end_ms))
             self._press(step, step.keys)
         elif isinstance(step, Silence):
             around.tell(TalkLine(self.name, "is silent", "", now_ms, now_ms))
