@@ -135,13 +135,21 @@ class _Work:
 
     # The block
 
+    def rule(self, rules: KeyGuard | None, at_ms: int) -> None:
+        """Other rules hold from now on."""
+        s = self.state
+        if rules != s.rules:
+            before = s.rules if s.rules is not None else rules
+            self.set(rules=rules, rules_before=before, ruled_at_ms=at_ms)
+
     def close(self, name: StateName, event: str, rules: KeyGuard, now_ms: int, at_ms: int) -> None:
         """Keys are blocked from now on."""
         s = self.state
         self.changed(event, at_ms, to=name)
         if not s.blocks:
             self.set(closed_at_ms=at_ms, in_force_at_ms=None)
-        self.set(rules=rules, opening=None, awaited=None, blocks_from=self.state.guards)
+        self.rule(rules, at_ms)
+        self.set(opening=None, awaited=None, blocks_from=self.state.guards)
         if name == "processing":
             self.set(limit_ms=now_ms + rules.max_block_ms)
         self.renew(now_ms)
@@ -202,7 +210,8 @@ class _Work:
             return
         self.changed(event, at_ms, to="off")
         self.guard("off")
-        self.set(rules=None, under_way=False, play=None, awaited=None, opening=None)
+        self.rule(None, at_ms)
+        self.set(under_way=False, play=None, awaited=None, opening=None, open_at_ms=at_ms)
         self.release(now_ms)
 
     def guard(
@@ -242,8 +251,10 @@ class _Work:
         if e.why == "place" and s.opening is not None and e.name == s.opening[0]:
             self.set(opening=None)
             error_ms = None if e.played_ms is None else e.played_ms - s.opening[1]
+            # A block that was renewed meanwhile comes in force after it: then it is opened again.
+            last = s.block is None or _number(s.block) < _number(e.name)
             if s.name == "playing":
-                self.open("opened", e.at_ms, obeyed=True, error_ms=error_ms)
+                self.open("opened", e.at_ms, obeyed=last, error_ms=error_ms)
             else:
                 self.changed("opened", e.at_ms, error_ms=error_ms, play=e.play)
         if e.why == "limit" and s.blocks and _number(e.name) > s.blocks_from:
@@ -279,12 +290,12 @@ class _Work:
     # Keys
 
     def pressed(self, e: ev.Pressed) -> None:
-        s = self.state
+        s, rules = self.state, self.state.rules_at(e.begun_ms)
         key = ev.HeldKey(
             e.key, e.now_ms, e.begun_ms, e.at_ms, e.duration_ms,
             play=s.play if s.under_way else None,
-            hidden=s.rules is not None and s.rules.secret,
-            guarded=s.rules is not None,
+            hidden=any(r is not None and r.secret for r in (rules, s.rules)),
+            guarded=rules is not None,
         )  # fmt: skip
         judged = judge(s, e)
         needless, counts = s.needless, judged in ("take", "hold")
@@ -292,6 +303,8 @@ class _Work:
         if counts and needless is not None and needless[0] == e.key and e.now_ms <= needless[1]:
             self.do(ev.Needless(key))
             self.judged(key, "discarded")
+        elif judged == "take" and e.begun_ms < s.surplus_before_ms:
+            self.judged(key, "discarded")  # as if it had been told before the input was over
         elif judged == "take":
             self.release(e.now_ms)
             self.let_read(key)
@@ -309,6 +322,8 @@ class _Work:
                 self.judged(key, "conflict")
         elif judged == "hold":
             self.hold(key)
+            if not self.state.blocks and not self.state.under_way:
+                self.release(e.now_ms)  # it was told late: input has begun meanwhile
         else:
             self.judged(key, "blocked", by_backend=e.verdict not in ("blocked", "buffered"))
 
@@ -350,12 +365,20 @@ class _Work:
 
     def turn_begins(self, e: ev.TurnBegins) -> None:
         self.release(e.now_ms)
+        if self.state.rules is not None:
+            self.begin_count(e.now_ms)
+
+    def begin_count(self, now_ms: int) -> None:
+        """Nobody waited before: the time between keys counts from now."""
+        readable = self.state.readable
+        self.set(readable=tuple(replace(key, pressed_ms=now_ms) for key in readable))
 
     def input_wanted(self, e: ev.InputWanted) -> None:
         if e.rules is None:
             self.turn_off("unguarded", e.now_ms, e.at_ms)
             return
-        self.set(rules=e.rules, play=None)
+        self.rule(e.rules, e.at_ms)
+        self.set(play=None)
         if self.state.name != "waiting_input":
             self.open("input", e.at_ms)
         else:
@@ -363,6 +386,7 @@ class _Work:
             if self.state.mode != self.open_mode:
                 self.guard(self.open_mode)
         self.release(e.now_ms)
+        self.begin_count(e.now_ms)
 
     def input_over(self, e: ev.InputOver) -> None:
         s = self.state
@@ -374,6 +398,8 @@ class _Work:
                 self.judged(s.readable[0], "discarded")
         if s.rules is not None and s.rules.policy == "drop":
             self.discard_readable()
+            if e.how in ("digits", "speech"):
+                self.set(surplus_before_ms=e.at_ms)
         self.set(under_way=False, play=None)
         if e.rules is None:
             self.turn_off(e.how, e.now_ms, e.at_ms)

@@ -22,7 +22,8 @@ StateName = Literal["off", "playing", "waiting_input", "processing"]
 @dataclass(frozen=True, slots=True)
 class State:
     """``play`` … ``asked``: the prompt under way. ``closed_at_ms``: place of the order to block;
-    ``in_force_at_ms``: where the module has obeyed, None: not yet. ``module``: whether there is one
+    ``in_force_at_ms``: where the module has obeyed, None: not yet. ``ruled_at_ms``: from there on
+    ``rules`` hold, until there ``rules_before``. ``module``: whether there is one
     to be told; "refused": it does not guard. ``awaited``: a block that was ordered and not
     confirmed, and when; ``opening``: the one that was ordered for a place, and the place."""
 
@@ -41,6 +42,8 @@ class State:
     closed_at_ms: int = 0
     in_force_at_ms: int | None = None
     open_at_ms: int = 0
+    ruled_at_ms: int = 0
+    rules_before: KeyGuard | None = None
     limit_ms: int = 0  # of "processing", now_ms
     module: Literal["none", "able", "refused"] = "none"
     guards: int = 0
@@ -53,7 +56,12 @@ class State:
     held: tuple[HeldKey, ...] = ()
     readable: tuple[HeldKey, ...] = ()
     needless: tuple[str, int] | None = None
+    surplus_before_ms: int = 0
     over: bool = False
+
+    def rules_at(self, place_ms: int) -> KeyGuard | None:
+        """The rules that held at this place of the audio, not long ago."""
+        return self.rules if place_ms >= self.ruled_at_ms else self.rules_before
 
     @property
     def blocks(self) -> bool:
