@@ -278,6 +278,30 @@ def test_a_module_that_does_not_guard(talk: Talk, caplog: pytest.LogCaptureFixtu
     assert len(said) == 1
 
 
+@pytest.mark.parametrize(
+    ("rules", "expected"),
+    [(KeyGuard(), [("1", "conflict")]), (BUFFER, [("1", "buffered"), ("1", "released")])],
+)
+def test_a_key_at_the_moment_of_the_order(
+    talk: Talk, rules: KeyGuard, expected: list[tuple[str, str]]
+) -> None:
+    """The module has not heard of the order yet and lets it pass: the order wins."""
+    assert talk.module is not None
+    talk.module.obeys = False
+    talk.hear_frames(*[QUIET] * 50)
+    press_at(talk, 100, "1")
+    talk.at(60, lambda: talk.hear_frames(*[QUIET] * 10))
+    played = talk.call.speak("Hello.", interruptible="keys", guard=rules)
+    assert played.end is PlayEnd.COMPLETED
+    assert talk.call.read_digits(1, timeout_s=0.05, guard=rules).digits == (
+        "" if rules.policy == "drop" else "1"
+    )
+    (conflict,) = [s for s in talk.steps if s.kind == "conflict"]
+    assert (conflict.body["order"], conflict.body["key"]) == ("play", "1")
+    assert conflict.body["after_ms"] >= 0
+    assert verdicts(talk) == expected
+
+
 def test_a_fork_that_is_lost_in_a_prompt_is_told_anew(talk: Talk) -> None:
     assert talk.module is not None
     module = talk.module

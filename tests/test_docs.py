@@ -107,7 +107,7 @@ def test_the_scenarios_of_the_docs_load(tmp_path: Path) -> None:
     for number, code in enumerate(re.findall(r"^```python\n(.*?)^```", text, re.M | re.S)):
         assert len(code.splitlines()) <= 12
         (tmp_path / f"scenario_{number}.py").write_text(code, encoding="utf-8")
-    names = {"confirm", "menu", "minutes", "ask", "limited", "dial-for-me", "board"}
+    names = {"confirm", "menu", "minutes", "ask", "limited", "dial-for-me", "board", "pin"}
     assert load([tmp_path]).keys() == names
 
 

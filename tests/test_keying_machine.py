@@ -199,6 +199,16 @@ def test_a_prompt_that_ends_before_its_place_opens_at_once(how: ev.Ending) -> No
     assert hand.path[-1] == (how, "waiting_input")
 
 
+def test_a_file_of_asterisks_may_be_long() -> None:
+    hand = Hand()
+    hand.order()
+    for length_ms, last in ((None, False), (None, True)):
+        hand.stretch(length_ms, play=None, last=last)
+        hand.after(FILE_MS // 2).tick()
+        assert hand.alarms in ([], ["guard_refused"])
+    assert hand.state.name == "playing"
+
+
 def test_an_unguarded_prompt_turns_it_off() -> None:
     hand = guarded()
     hand.over()

@@ -67,7 +67,7 @@ class KeyGate:
         self._fork_ms = 0  # the fork's own place in the stream
         self._fork = ""
         self._played: dict[str, int] = {}  # prompts of this fork that are over
-        self._said_alone = False
+        self._said_alone = self._said_late = False
         keys.join(self)
 
     # The scenario's thread
@@ -95,8 +95,6 @@ class KeyGate:
     def prompt(self, rules: KeyGuard | None) -> Iterator[Prompt]:
         """One is played inside."""
         self._prompts += 1
-        if rules is not None and self._keys.state.module == "none":
-            self._say_alone("there is no fork that can be told")
         self._keys.apply(ev.PlayOrdered(self._keys.now_ms, self.place_ms, self._prompts, rules))
         prompt = Prompt()
         try:
@@ -106,6 +104,8 @@ class KeyGate:
             raise
         finally:
             self._keys.apply(ev.PlayOver(self._keys.now_ms, self.place_ms, prompt.how))
+            if rules is not None and self._keys.state.module == "none":
+                self._say_alone("there is no fork that can be told")
 
     @contextmanager
     def turn(self, rules: KeyGuard | None) -> Iterator[Input]:
@@ -160,7 +160,7 @@ class KeyGate:
     def file(self, length_ms: int | None, last: bool) -> None:
         """Asterisk plays a part of the prompt by itself."""
         if self._keys.state.rules is not None:
-            self._say_alone("Asterisk plays the prompt by itself", opening_only=True)
+            self._say_late()
         self._keys.apply(ev.Stretch(self._keys.now_ms, None, length_ms, last))
 
     def paused(self, on: bool) -> None:
@@ -307,16 +307,25 @@ class KeyGate:
             steps.add("alarm", body)
             log.warning("%s: keys: %s: %s", self._channel, action.alarm, action.why)
 
-    def _say_alone(self, why: str, *, opening_only: bool = False) -> None:
-        if self._said_alone:
-            return
+    def _say_alone(self, why: str) -> None:
+        """Once a call."""
+        if not self._said_alone:
+            log.warning(
+                "%s: keys: %s: Asterisk does not block keys, the backend passes over those of"
+                " prompts",
+                self._channel,
+                why,
+            )
         self._said_alone = True
-        what = (
-            "keys are blocked to its very end"
-            if opening_only
-            else "Asterisk does not block keys, the backend passes over those of prompts"
-        )
-        log.warning("%s: keys: %s: %s", self._channel, why, what)
+
+    def _say_late(self) -> None:
+        """Once a call."""
+        if not self._said_late:
+            log.info(
+                "%s: keys: Asterisk plays a prompt by itself: they are blocked to its very end",
+                self._channel,
+            )
+        self._said_late = True
 
 
 class Prompt:

@@ -23,9 +23,10 @@ StateName = Literal["off", "playing", "waiting_input", "processing"]
 class State:
     """``play`` … ``asked``: the prompt under way. ``closed_at_ms``: place of the order to block;
     ``in_force_at_ms``: where the module has obeyed, None: not yet. ``ruled_at_ms``: from there on
-    ``rules`` hold, until there ``rules_before``. ``module``: whether there is one
-    to be told; "refused": it does not guard. ``awaited``: a block that was ordered and not
-    confirmed, and when; ``opening``: the one that was ordered for a place, and the place."""
+    ``rules`` hold, until there ``rules_before``. ``module``: whether there is one to be told;
+    "refused": it does not guard. ``awaited``: a block that was ordered and not confirmed, and when;
+    ``opening``: the one that was ordered for a place, and the place. ``surplus_before_ms``: what
+    went down before was meant for an input that has its answer."""
 
     name: StateName = "off"
     rules: KeyGuard | None = None

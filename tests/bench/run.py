@@ -25,6 +25,7 @@ from tests.bench import (  # noqa: E402
     fork_cost,
     frames,
     guard,
+    keying,
     latency,
     load,
     meters,
@@ -58,6 +59,7 @@ class Plan:
         self.events_s = 3.0 if quick else 10.0
         self.polls_s = 0.4 if quick else 2.0
         self.turns = 4 if quick else 40
+        self.keying = (10, 3, 1000) if quick else (keying.CALLS, keying.ROUNDS, keying.SIMULATED)
         self.guard_places = 5 if quick else guard.PLACES
         self.cost_rounds = 1 if quick else fork_cost.ROUNDS
         self.cost_s = 2.0 if quick else fork_cost.WINDOW_S
@@ -151,6 +153,14 @@ class Run:
         tables, failures = guard.tables(
             folder, self._stack.lab.asterisk, places=self._plan.guard_places
         )
+        self.tables += tables
+        self.failures += failures
+
+    def keying(self, folder: Path) -> None:
+        """In a stack of its own."""
+        calls, rounds, prompts = self._plan.keying
+        self.say(f"keys over {prompts} simulated and {calls * rounds} real prompts")
+        tables, failures = keying.tables(folder, self._stack.lab.asterisk, calls, rounds, prompts)
         self.tables += tables
         self.failures += failures
         self.say("done")
@@ -265,6 +275,9 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="dialog-guard-") as folder:
         Path(folder).chmod(0o755)
         run.guard(Path(folder))
+    with tempfile.TemporaryDirectory(prefix="dialog-keying-") as folder:
+        Path(folder).chmod(0o755)
+        run.keying(Path(folder))
     text = report(run, version, options.quick)
     print(text)
     if options.write:

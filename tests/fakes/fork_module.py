@@ -79,6 +79,7 @@ class FakeModule:
         self.dry_s = 5.0  # AudioForkPlay's own limit
         self._open: str | None = None
         self.guards = True  # it knows the message guard
+        self.obeys = True  # at once; else never, and tells nothing
         self.mode = "off"  # of the keys
         self._places: list[fork.Guard] = []
         self._news = threading.Condition()
@@ -167,6 +168,8 @@ class FakeModule:
     def _guard(self, guard: fork.Guard) -> None:
         if not self.guards:
             self._report(fork.Refused("guard", "unknown type"))
+        elif not self.obeys:
+            return
         elif guard.play is None:
             self.mode = guard.mode
             self._report(fork.GuardSet(guard.name, guard.mode, "asked", self.at_ms()))
