@@ -9,6 +9,7 @@ from backend.keying.events import HeldKey, Mode
 from backend.keying.rules import KeyGuard
 
 MAX_KEPT = 64  # keys that nobody has read
+MAX_RULED = 8  # changes of the rules while a key is held
 UNKNOWN_MS = 30_000  # without a sign of life a prompt of unknown length is expected to end
 FILE_MS = 600_000  # a file that Asterisk plays tells nothing of itself: a prompt's greatest length
 START_MS = 1_000  # from the order to the first sample
@@ -22,9 +23,9 @@ StateName = Literal["off", "playing", "waiting_input", "processing"]
 @dataclass(frozen=True, slots=True)
 class State:
     """``play`` … ``asked``: the prompt under way. ``closed_at_ms``: place of the order to block;
-    ``in_force_at_ms``: where the module has obeyed, None: not yet. ``ruled_at_ms``: from there on
-    ``rules`` hold, until there ``rules_before``. ``module``: whether there is one to be told;
-    "refused": it does not guard. ``awaited``: a block that was ordered and not confirmed, and when;
+    ``in_force_at_ms``: where the module has obeyed, None: not yet. ``ruled``: which rules held
+    until where, before ``rules``. ``module``: whether there is one to be told; "refused": it does
+    not guard. ``awaited``: a block that was ordered and not confirmed, and when;
     ``opening``: the one that was ordered for a place, and the place. ``surplus_before_ms``: what
     went down before was meant for an input that has its answer."""
 
@@ -43,8 +44,7 @@ class State:
     closed_at_ms: int = 0
     in_force_at_ms: int | None = None
     open_at_ms: int = 0
-    ruled_at_ms: int = 0
-    rules_before: KeyGuard | None = None
+    ruled: tuple[tuple[int, KeyGuard], ...] = ()
     limit_ms: int = 0  # of "processing", now_ms
     module: Literal["none", "able", "refused"] = "none"
     guards: int = 0
@@ -62,7 +62,7 @@ class State:
 
     def rules_at(self, place_ms: int) -> KeyGuard | None:
         """The rules that held at this place of the audio, not long ago."""
-        return self.rules if place_ms >= self.ruled_at_ms else self.rules_before
+        return next((rules for until, rules in self.ruled if place_ms < until), self.rules)
 
     @property
     def blocks(self) -> bool:

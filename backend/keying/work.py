@@ -10,6 +10,7 @@ from backend.keying.rules import KeyGuard
 from backend.keying.state import (
     FILE_MS,
     MAX_KEPT,
+    MAX_RULED,
     PAUSE_MS,
     UNKNOWN_MS,
     State,
@@ -52,8 +53,9 @@ class Work:
     def rule(self, rules: KeyGuard | None, at_ms: int) -> None:
         """Other rules hold from now on."""
         before = self.state.rules
-        if rules != before:
-            self.set(rules=rules, rules_before=before or rules, ruled_at_ms=at_ms)
+        if before is not None and rules != before:
+            self.set(ruled=(*self.state.ruled, (at_ms, before))[-MAX_RULED:])
+        self.set(rules=rules)
 
     def close(self, name: StateName, event: str, rules: KeyGuard, now_ms: int, at_ms: int) -> None:
         """Keys are blocked from now on."""

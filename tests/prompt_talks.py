@@ -1,17 +1,15 @@
-"""Guarded prompts without a telephone: the real gate and machine, and around them a module, a line
-and a scenario that take their time and know the truth.
+"""Simulated calls of guarded prompts: the real gate and machine, and around them a module, a line
+and a scenario that take their time (tests/fakes/guard_world.py), and know the truth.
 
-The module obeys when an order has come to it, its messages come late and sometimes in a burst; a
-caller presses keys when the plan says. What the steps say of each key is then held against what was
-in force in the module, and what had been ordered, when it went down.
+What the steps say of each key is held against what was in force in the module, and what had been
+ordered, when it went down.
 """
 
 from __future__ import annotations
 
-import heapq
 import random
 from collections import Counter
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 from uuid import UUID
@@ -25,14 +23,13 @@ from backend.call.turn_wait import TurnWait
 from backend.keying.rules import KeyGuard
 from backend.model import CallStep
 from backend.protocol import fork
+from tests.fakes.guard_world import VERDICTS, Line, Module, World
 
-FRAME_MS = 20
 SYMBOLS = "0123456789*ABCD"
 CALL = UUID(int=1)
 Anchor = Literal["order", "place", "end", "input_over", "next"]
 Way = Literal["rfc4733", "info"]
 Zone = Literal["blocked", "open", "conflict", "edge"]
-_VERDICTS = {"block": "blocked", "buffer": "buffered"}
 
 
 @dataclass(frozen=True)
@@ -95,13 +92,14 @@ class Account:
     whole: int = 0
     broken: int = 0  # by the steps: a key was read while it played
     pressed: int = 0
+    doubtful: int = 0  # so near to an order that it may be on either side of it
     zones: Counter[tuple[str, str]] = field(default_factory=Counter)
     alarms: Counter[str] = field(default_factory=Counter)
     problems: list[str] = field(default_factory=list)
     steps: list[CallStep] = field(default_factory=list)
 
     def add(self, other: Account) -> None:
-        for name in ("prompts", "whole", "broken", "pressed"):
+        for name in ("prompts", "whole", "broken", "pressed", "doubtful"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.zones.update(other.zones)
         self.alarms.update(other.alarms)
@@ -112,204 +110,9 @@ class Account:
         rows = [f"  {zone} {end}: {count}" for (zone, end), count in sorted(self.zones.items())]
         head = (
             f"{self.prompts} prompts, {self.whole} whole, {self.broken} broken;"
-            f" {self.pressed} keys; alarms {dict(self.alarms)}"
+            f" {self.pressed} keys, {self.doubtful} at an order; alarms {dict(self.alarms)}"
         )
         return "\n".join([head, *rows, *self.problems[:40]])
-
-
-class World:
-    """Time, in whole ms."""
-
-    def __init__(self) -> None:
-        self.now_ms = 0
-        self._due: list[tuple[int, int, Callable[[], None]]] = []
-        self._count = 0
-
-    def at(self, when_ms: int, action: Callable[[], None]) -> None:
-        self._count += 1
-        heapq.heappush(self._due, (max(when_ms, self.now_ms), self._count, action))
-
-    def run(self, until: Callable[[], bool], then: Callable[[], None]) -> None:
-        """Do what is due, and THEN after each, until UNTIL."""
-        while not until():
-            self.now_ms, _, action = heapq.heappop(self._due)
-            action()
-            then()
-
-    def clock(self) -> float:
-        return self.now_ms / 1000
-
-
-class Line:
-    """The way between module and backend: in order, with a delay of its own; in a stall nothing
-    comes to the backend."""
-
-    def __init__(self, world: World, luck: random.Random) -> None:
-        self._world = world
-        self._luck = luck
-        self._down_ms = luck.choice((1, 3, 8, 25))
-        self._stall = (0, 0)
-        self._last = 0
-        if luck.random() < 0.3:
-            begin = luck.randint(500, 6000)
-            self._stall = begin, begin + luck.randint(30, 400)
-
-    def order_ms(self) -> int:
-        """When what is sent now is with the module."""
-        late_ms = self._luck.choice((1, 2, 4, 9, 9, 30, 80))
-        self._last = max(self._last, self._world.now_ms + late_ms)
-        return self._last
-
-    def told_ms(self, at_ms: int) -> int:
-        """When what the module sends at that moment is with the backend."""
-        begin, end = self._stall
-        return (end if begin <= at_ms < end else at_ms) + self._down_ms
-
-    def position_ms(self) -> int:
-        """How far the call's audio has come to the backend."""
-        place = max(self._world.now_ms - self._down_ms, 0)
-        begin, end = self._stall
-        return begin if begin <= place < end else place
-
-    @property
-    def stalls(self) -> bool:
-        return self._stall[1] > 0
-
-    @property
-    def lag_ms(self) -> int:
-        """By how much the backend's place may be behind."""
-        return self._down_ms + self._stall[1] - self._stall[0]
-
-
-class Module:
-    """DTMF_GUARD, the player and the fork, as docs/fork-protocol.md has them."""
-
-    def __init__(self, world: World, line: Line, hear: Callable[[fork.FromModule], None]) -> None:
-        self._world = world
-        self._line = line
-        self._hear = hear
-        self.mode = "off"
-        self._limit_ms: int | None = None
-        self._limit_of = ""
-        self._name = ""
-        self._places: list[fork.Guard] = []
-        self._play = ""
-        self._began_ms = 0
-        self._length_ms = 0
-        self._on_end: Callable[[int], None] = lambda _: None
-        self._told = True
-        self._counted_ms = 0
-        self.opened_since_order = True
-        self.obeyed: list[tuple[int, int]] = []  # ordered, with the module
-        self.switched: list[int] = []
-
-    # The backend's side of it: streaming.Link
-
-    @property
-    def start(self) -> fork.Start:
-        return fork.Start("f", "PJSIP/a-1")
-
-    @property
-    def ready(self) -> bool:
-        return True
-
-    def run(self, action: Callable[[], None]) -> None:
-        action()
-
-    def send(self, *items: fork.ToModule | bytes) -> None:
-        for item in items:
-            if isinstance(item, fork.Guard):
-                arrives_ms = self._line.order_ms()
-                self.obeyed.append((self._world.now_ms, arrives_ms))
-                self._world.at(arrives_ms, lambda item=item: self._order(item))  # type: ignore[misc]
-            elif isinstance(item, fork.AskCounters):
-                self._world.at(self._line.order_ms(), self._count)
-
-    # What it does
-
-    def mode_now(self) -> str:
-        if self._limit_ms is not None and self._world.now_ms >= self._limit_ms:
-            return "pass"
-        return self.mode
-
-    @property
-    def blocks(self) -> bool:
-        """Secret keys are kept from Asterisk though they are open: without a limit."""
-        return self.mode_now() in _VERDICTS and self._limit_ms is not None
-
-    def play(self, play: str, length_ms: int, on_end: Callable[[int], None], told: bool) -> None:
-        self._play, self._began_ms, self._length_ms = play, self._world.now_ms, length_ms
-        self._on_end, self._told = on_end, told
-        self._tell(fork.Started(play))
-        self._world.at(self._began_ms + length_ms, lambda: self._end(play, "end"))
-
-    def clear(self) -> None:
-        play = self._play
-        self._world.at(self._line.order_ms(), lambda: self._end(play, "clear"))
-
-    @property
-    def played_ms(self) -> int:
-        """In whole frames: one is handed over at its beginning."""
-        if not self._play:
-            return 0
-        frames = (self._world.now_ms - self._began_ms) // FRAME_MS + 1
-        return min(frames * FRAME_MS, self._length_ms)
-
-    def press(self, key: str, down_ms: int, verdict: str) -> None:
-        """It is up."""
-        at_ms = self._world.now_ms
-        self._tell(fork.Digit(key, at_ms - down_ms, verdict, at_ms))
-
-    def _end(self, play: str, how: str) -> None:
-        if play != self._play:
-            return
-        played_ms = self._length_ms if how == "end" else self.played_ms
-        self._play = ""
-        self._places = [guard for guard in self._places if guard.play != play]
-        self._counted_ms += played_ms
-        if self._told:
-            self._tell(fork.PlayOver(play, how, played_ms))
-        self._on_end(played_ms)
-
-    def _order(self, guard: fork.Guard) -> None:
-        if guard.play is None:
-            self._obey(guard, "asked", None)
-            return
-        if guard.play != self._play and self._play:
-            return
-        self._places.append(guard)
-        place_ms = guard.at_ms or 0
-        frame = max(-(-place_ms // FRAME_MS) - 1, 0)
-        self._world.at(self._began_ms + frame * FRAME_MS, lambda: self._reach(guard))
-
-    def _reach(self, guard: fork.Guard) -> None:
-        if guard in self._places and guard.play == self._play:
-            self._places.remove(guard)
-            self._obey(guard, "place", guard.at_ms)
-
-    def _obey(self, guard: fork.Guard, why: str, played_ms: int | None) -> None:
-        self.mode, self._name = guard.mode, guard.name
-        self.switched.append(self._world.now_ms)
-        self._limit_ms = None if guard.limit_ms is None else self._world.now_ms + guard.limit_ms
-        if guard.mode in ("pass", "off") or (guard.mode == "buffer" and guard.limit_ms is None):
-            self.opened_since_order = True
-        self._say(guard.name, guard.mode, why, guard.play, played_ms)
-        if (limit_ms := self._limit_ms) is not None:
-            self._world.at(limit_ms, lambda: self._limit(guard.name))
-
-    def _limit(self, name: str) -> None:
-        if name == self._name and self._limit_ms is not None:
-            self.mode, self._limit_ms = "pass", None
-            self._say(name, "pass", "limit", None, None)
-
-    def _say(self, name: str, mode: str, why: str, play: str | None, ms: int | None) -> None:
-        self._tell(fork.GuardSet(name, mode, why, self._world.now_ms, play, ms))
-
-    def _count(self) -> None:
-        self._tell(fork.Counters({"played_ms": self._counted_ms + self.played_ms}))
-
-    def _tell(self, message: fork.FromModule) -> None:
-        self._world.at(self._line.told_ms(self._world.now_ms), lambda: self._hear(message))
 
 
 class SimulatedTalk:
@@ -361,6 +164,8 @@ class SimulatedTalk:
         if isinstance(message, fork.Digit):
             self._told += 1
             self.presses[self._told - 1].told_ms = self.world.now_ms
+        if isinstance(message, fork.PlayOver):
+            self._orders.append(self.world.now_ms)
         self._wake()
 
     def _stop(self) -> None:
@@ -537,7 +342,7 @@ class SimulatedTalk:
 
         def judge() -> None:
             mode = self.module.mode_now()
-            verdict.append(_VERDICTS.get(mode, "passed"))
+            verdict.append(VERDICTS.get(mode, "passed"))
             press.zone = self._zone(stopped=self.module.blocks)
             press.mode = mode
             press.rules = self.keys.state.rules or DROP
@@ -555,15 +360,15 @@ class SimulatedTalk:
     def _zone(self, *, stopped: bool) -> Zone:
         """By what is in force in the module and what the backend has ordered."""
         if self.keys.state.blocks:
-            if stopped:
-                return "blocked"
-            return "open" if self.module.opened_since_order else "conflict"
+            if self.module.opened_since_order:  # and the backend has not heard of it
+                return "edge" if stopped else "open"
+            return "blocked" if stopped else "conflict"
         return "edge" if stopped else "open"
 
     # The proof
 
     def _account(self) -> Account:
-        account = Account(prompts=len(self.played), pressed=len(self.presses), steps=self.steps)
+        account = Account(prompts=len(self.played), pressed=self._told, steps=self.steps)
         account.whole = sum(played == length or stopped for length, played, stopped in self.played)
         account.alarms.update(
             str(step.body["alarm"]) for step in self.steps if step.kind == "alarm"
@@ -577,6 +382,7 @@ class SimulatedTalk:
             return account
         for press, (_, verdicts) in zip(told, groups, strict=True):
             account.zones[press.zone, "+".join(verdicts)] += 1
+            account.doubtful += self._doubtful(press)
             if verdicts not in self._allowed(press):
                 account.problems.append(f"{press}: {verdicts}")
         self._check_read(account, groups)
@@ -603,15 +409,16 @@ class SimulatedTalk:
     def _doubtful(self, press: Press) -> bool:
         """Whether an order was given so near that the backend's place of it, which may be behind,
         is on the other side; or was on its way to the module; or it is an INFO that spans one."""
-        lag_ms = self._line.lag_ms
-        first = press.down_ms - (lag_ms if self._line.stalls else 0)
-        last = (press.up_ms if press.way == "info" or self._line.stalls else press.down_ms) + lag_ms
+        stalled = self._line.stalls(press.down_ms, press.told_ms)
+        lag_ms = self._line.lag_ms(stalled)
+        first = press.down_ms - (lag_ms if stalled else 0)
+        last = (press.up_ms if press.way == "info" or stalled else press.down_ms) + lag_ms
         for order_ms in self._orders:
             sent = [arrives for ordered, arrives in self.module.obeyed if ordered == order_ms]
             if first <= max(sent, default=order_ms) and order_ms <= last:
                 return True
         # The very moment of a switch; in a stall a key's beginning is not known better.
-        last = press.up_ms + lag_ms if self._line.stalls else press.down_ms + 1
+        last = press.up_ms + lag_ms if stalled else press.down_ms + 1
         return any(press.down_ms - 1 <= at_ms <= last for at_ms in self.module.switched)
 
     def _check_discards(self, account: Account) -> None:
