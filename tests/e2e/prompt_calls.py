@@ -43,9 +43,9 @@ SETTINGS = {
 # How long a key's step takes before it goes down, and from then on: SendDTMF, or a word of 100 ms.
 PRESS_MS, SAY_MS = (100, 200), (5, 105)
 TONE_SEEN_MS = 45  # Asterisk's detector needs so much of a tone
-# So near to a switch a key may be on either side of it; and a PBX whose machine was too busy to
-# send in time did not read in time either.
-EDGE_MS = 40
+# So near to a switch a key may be on either side of it, and farther by as much as the call's latest
+# packet was late: a PBX whose machine was too busy to send in time did not read in time either.
+EDGE_MS = 60
 STRETCH_MS = 62  # of a busy machine's timers; on the tape it is in whole packets
 ENDS_S = 240.0
 
@@ -207,7 +207,11 @@ class Judge:
         lab = self._stack.lab
         steps = self._steps(talk)
         proof = Proof(talk, task["result"], lab.pressed(talk.number), steps, lab.begun(talk.number))
-        proof.prompts(lab_sound.read(lab.heard(talk.number)), lab.late_ms(talk.number))
+        late_ms = max(
+            float(tape.with_suffix(".late").read_text())
+            for tape in (lab.heard(talk.number), lab.said(talk.number))
+        )
+        proof.prompts(lab_sound.read(lab.heard(talk.number)), late_ms)
         proof.keys()
         proof.figures(account)
         if proof.problems:
@@ -343,8 +347,9 @@ class Proof:
     def _allowed(self, zone: str) -> list[tuple[str, ...]]:
         stopped = ("blocked",) if self.talk.policy == "drop" else ("buffered", "released")
         if zone == "edge":
-            conflict = [("conflict",)] if self.talk.policy == "drop" else []
-            return [stopped, ("taken",), *conflict]
+            # "discarded": it came when its input was complete, and the block not yet ordered.
+            both = [("conflict",), ("discarded",)] if self.talk.policy == "drop" else []
+            return [stopped, ("taken",), *both]
         return [stopped if zone == "blocked" else ("taken",)]
 
     def _read(self, found: list[Group]) -> None:

@@ -68,7 +68,7 @@ def check_figures(stack: Stack, account: Account) -> None:
     assert figures["prompts_blocked"] == account.prompts
     assert figures.get("prompts_broken", 0) == 0, "play_block_success_rate is 100 %"
     assert figures.get("keys_lost", 0) == 0, "dtmf_loss_rate is 0 %"
-    ends = ("taken", "released", "blocked", "conflict")
+    ends = ("taken", "released", "blocked", "conflict", "discarded")
     assert sum(figures.get(f"keys_{end}", 0) for end in ends) == account.pressed
     for verdict, count in account.verdicts.items():
         assert figures[f"keys_{verdict}"] == count
