@@ -40,7 +40,7 @@ soak: setup labs
 # The module under AddressSanitizer and UndefinedBehaviorSanitizer: its tests with real calls, and the soak.
 sanitize: setup
 	$(SUDO) ASTERISK_DIALOG_SANITIZE=1 $(PY) -m pytest $(wildcard tests/e2e/test_fork_*.py) \
-		tests/e2e/test_keys.py tests/e2e/test_streaming.py $(wildcard tests/soak/test_fork_*.py)
+		tests/e2e/test_keys.py tests/e2e/test_keys_guard.py tests/e2e/test_streaming.py $(wildcard tests/soak/test_fork_*.py)
 
 fuzz:
 	tests/fuzz/run.sh $(RUNS)

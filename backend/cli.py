@@ -15,6 +15,7 @@ from urllib.parse import urlencode
 from backend import config
 from backend.errors import DialogError
 from backend.trying import cli as trying
+from backend.trying import flow_cli
 
 POLL_S = 0.5
 
@@ -48,6 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     add("settings", _settings, "Every setting with its meaning and its value here.")
     add("scenarios", _scenarios, "The scenarios that calls can name.")
     trying.add_options(add("try", trying.run, trying.HELP))
+    flow_cli.add_commands(commands.add_parser("flow", help=flow_cli.HELP))
     call = add("call", _call, "Make a call through the running backend and wait for its end.")
     call.add_argument("phone")
     call.add_argument("--file", help="sound to play first, by Asterisk's name for it")

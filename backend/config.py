@@ -191,6 +191,20 @@ class Settings(BaseSettings):
         description="What scenarios read as call.config: a table; JSON in the environment.",
     )
 
+    # Flows
+    flow_http_hosts: Names = Field(
+        default=(),
+        description="Hosts that a flow's http nodes may ask: name (ports 80 and 443) or name:port,"
+        " comma separated. None: none.",
+    )
+    flow_http_secrets: Annotated[dict[str, SecretStr], NoDecode] = Field(
+        default={},
+        description="What http nodes name under secret_headers: name=value, comma separated.",
+    )
+    flow_http_ca_file: Path | None = Field(
+        default=None, description="Own root CA for https of http nodes, PEM."
+    )
+
     # Sound
     sounds_dir: Path | None = Field(
         default=None,
@@ -291,6 +305,7 @@ class Settings(BaseSettings):
         "contexts",
         "caller_ids",
         "variables",
+        "flow_http_hosts",
         "http_admins",
         "speech_local_phrases",
         mode="before",
@@ -301,7 +316,7 @@ class Settings(BaseSettings):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
 
-    @field_validator("channels", "http_tokens", mode="before")
+    @field_validator("channels", "http_tokens", "flow_http_secrets", mode="before")
     @classmethod
     def _pairs(cls, value: Any) -> Any:
         if not isinstance(value, str):

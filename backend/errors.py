@@ -14,8 +14,10 @@ DialogError
 │   └── SynthesisUnavailable
 ├── StorageUnavailable   PostgreSQL cannot be reached; nothing was stored
 ├── BusUnavailable       the bus cannot be reached, or does not let us in
+├── HttpFailed           another system was asked over HTTP and gave no usable answer
 └── ScenarioError        the scenario cannot be loaded, or its result is not JSON
-    └── FlowError             a flow's file is wrong: file, line, node and what was expected
+    ├── FlowError             a flow's file is wrong: file, line, node and what was expected
+    └── FlowValueError        a flow's text or condition: cannot be read, or a value does not fit
 """
 
 from __future__ import annotations
@@ -88,6 +90,16 @@ class BusUnavailable(DialogError):
     """The bus cannot be reached, or does not let us in. The message holds no secret."""
 
 
+class HttpFailed(DialogError):
+    """Another system gave no usable answer. ``timeout``: it took too long. ``status``: what it
+    said; None: nothing that was understood."""
+
+    def __init__(self, text: str, *, timeout: bool = False, status: int | None = None) -> None:
+        super().__init__(text)
+        self.timeout = timeout
+        self.status = status
+
+
 class ScenarioError(DialogError):
     """A scenario cannot be found or loaded, or what it returned is not JSON."""
 
@@ -112,3 +124,7 @@ class FlowError(ScenarioError):
     def __init__(self, problems: Sequence[FlowProblem]) -> None:
         super().__init__("\n".join(str(problem) for problem in problems))
         self.problems = tuple(problems)
+
+
+class FlowValueError(ScenarioError):
+    """A text or condition of a flow cannot be read, or does not fit the values that it meets."""

@@ -343,3 +343,34 @@ class ChannelEvents(Protocol):
 
         While the connection is lost events are lost: nobody may wait for one without a deadline.
         """
+
+
+@dataclass(frozen=True, slots=True)
+class HttpRequest:
+    """A request to another system. ``url``: http or https, percent-encoded. ``secret_headers``:
+    header → name of a secret in the settings; values are known to the adapter alone.
+    ``timeout_s``: for all of it; ``max_bytes``: of the answer's body."""
+
+    method: str
+    url: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+    secret_headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes | None = field(default=None, repr=False)
+    timeout_s: float = 5.0
+    max_bytes: int = 65536
+
+
+@dataclass(frozen=True, slots=True)
+class HttpAnswer:
+    """Whatever the status was."""
+
+    status: int
+    body: bytes = field(default=b"", repr=False)
+
+
+class HttpDoor(Protocol):
+    """The way out to other systems. Thread-safe."""
+
+    def send(self, request: HttpRequest) -> HttpAnswer:
+        """Blocks for ``timeout_s`` at most. Raises HttpFailed for no answer, or one that is too
+        long, BadRequest for a host or a secret that the settings do not have."""

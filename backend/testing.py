@@ -23,20 +23,23 @@ from backend.call.call import Call, CallConfig, CallInfo
 from backend.call.ending import COMPLETED, checked, outcome_of
 from backend.call.legs import Leg
 from backend.call.memory_store import MemoryStore
+from backend.call.scenario import ScenarioFunction
 from backend.call.shared import Shared
 from backend.call.steps import StepLog
 from backend.dialing.policy import Rules
 from backend.errors import BadRequest
 from backend.model import CallStep, Task, TaskRequest
-from backend.ports import KeyValues
+from backend.ports import HttpDoor, HttpRequest, KeyValues
 from backend.trying.channel import Troubles
 from backend.trying.ended import Ended
+from backend.trying.flows import flow_of
 from backend.trying.others import Dialled, SimulatedOthers, dialled, joined
 from backend.trying.person import PATIENCE_S, TalkLine
 from backend.trying.room import Room, Seat
 from backend.trying.script import Do, Step, cough, do, hangup, press, say, silence
 from backend.trying.side import COMMAND_S, MAX_CALL_S, RECOGNITION_S, Setting, open_side
 from backend.trying.tasks import TaskList
+from backend.trying.web import SimulatedHttp
 from backend.trying.world import World
 
 __all__ = [
@@ -51,6 +54,7 @@ __all__ = [
     "cough",
     "dialled",
     "do",
+    "flow_of",
     "hangup",
     "participant",
     "press",
@@ -90,6 +94,8 @@ class FakeCall(Call):
     dials            what becomes of a number: ``dialled(…)``, or a status such as "busy"; "*": of
                      all others, which else are answered by somebody who is silent
     conferences      who is in a conference, by its id: a list of ``participant(…)``, or a ``Room``
+    scenarios        what ``call.run_flow`` and flows may enter, by name: functions, ``flow_of(…)``
+    http             what other systems answer to a flow: see ``trying.web.SimulatedHttp``
 
     Afterwards:
 
@@ -104,6 +110,7 @@ class FakeCall(Call):
     variables        the channel's
     left             steps that the caller did not come to
     steps            CallStep: what the keys' guard and flows did, in order
+    requests         what flows asked other systems: HttpRequest
     now_s            the time since the call began
     hung_up_by       "caller", "robot", or None; ``cause``: Q.850
     ended, result    of ``run``
@@ -130,6 +137,8 @@ class FakeCall(Call):
         rules: Rules | None = None,
         dials: Mapping[str, Dialled | str] | None = None,
         conferences: Mapping[str, Sequence[Seat] | Room] | None = None,
+        scenarios: Mapping[str, ScenarioFunction] | None = None,
+        http: Mapping[str, Any] | HttpDoor | None = None,
     ) -> None:
         self.world = World()
         self.troubles = troubles or Troubles()
@@ -151,6 +160,11 @@ class FakeCall(Call):
             own_backchannel() if backchannel is None else BackchannelBook(backchannel),
             patience_s,
         )
+        self._http: HttpDoor
+        if http is None or isinstance(http, Mapping):
+            self._http = SimulatedHttp(http)
+        else:
+            self._http = http
         info = CallInfo(
             id=uuid4(),
             task_id=uuid4() if direction == "outbound" else None,
@@ -188,6 +202,7 @@ class FakeCall(Call):
                 dict(config or {}),
                 rules,
                 self._desk,
+                self._http,
             ),
             step_log=steps,
         )
@@ -195,6 +210,7 @@ class FakeCall(Call):
             setting, self._side, info, rules, _dials(dials), _rooms(conferences)
         )
         self.join_others(self._far_side)
+        self.entering.know(scenarios or {})
         self.world.after(MAX_CALL_S, lambda: self._hang_up("caller", 16, "DIALOG_MAX_S is over"))
         self._side.person.begins()
 
@@ -241,6 +257,11 @@ class FakeCall(Call):
     def originated(self) -> list[TaskRequest]:
         """What was handed in by ``originate``."""
         return [task.request for task in self._desk.tasks]
+
+    @property
+    def requests(self) -> list[HttpRequest]:
+        """What flows asked other systems; with an HttpDoor of your own: what it tells."""
+        return list(getattr(self._http, "requests", []))
 
     @property
     def tasks(self) -> list[Task]:

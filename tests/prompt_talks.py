@@ -126,7 +126,7 @@ class SimulatedTalk:
         self.steps: list[CallStep] = []
         log = StepLog(CALL, None, self.steps.append, lambda: self.position_ms)
         self.keys = Keys(self.world.clock)
-        self.gate = KeyGate("PJSIP/a-1", self.keys, self, self._stop, log, self.world.clock)
+        self.gate = KeyGate("PJSIP/a-1", self.keys, self, self._stop, log)
         self.module = Module(self.world, self._line, self._hear)
         self.presses: list[Press] = []
         self.read: list[str] = []

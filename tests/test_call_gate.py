@@ -264,8 +264,12 @@ def test_the_talks_end_discards_what_nobody_has_read(talk: Talk) -> None:
 # The module
 
 
-def test_a_module_that_does_not_guard(talk: Talk, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("about", ["guard", "message"])
+def test_a_module_that_does_not_guard(
+    talk: Talk, caplog: pytest.LogCaptureFixture, about: str
+) -> None:
     assert talk.module is not None
+    talk.module.refuses = about
     talk.module.guards = False
     talk.call.guard_keys()
     press_at(talk, 600, "1")

@@ -8,6 +8,7 @@ import pytest
 
 from backend import config
 from backend.errors import ConfigError
+from backend.outgoing import Outgoing
 
 
 @pytest.fixture(autouse=True)
@@ -28,6 +29,21 @@ def test_environment_over_file_over_default(
     settings = config.load(file)
     assert (settings.ami_port, settings.http_port, settings.agi_port) == (3000, 2000, 4573)
     assert settings.contexts == ("one", "two")
+
+
+def test_what_flows_may_ask(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert config.load().flow_http_hosts == ()
+    monkeypatch.setenv("DIALOG_FLOW_HTTP_HOSTS", "1c.example.com, 10.0.0.5:8080")
+    monkeypatch.setenv("DIALOG_FLOW_HTTP_SECRETS", "key=Basic s3cret==")
+    settings = config.load()
+    assert settings.flow_http_hosts == ("1c.example.com", "10.0.0.5:8080")
+    assert settings.flow_http_secrets["key"].get_secret_value() == "Basic s3cret=="
+    assert "s3cret" not in str(settings.redacted())
+    Outgoing.of(settings)
+    file = tmp_path / "none.pem"
+    monkeypatch.setenv("DIALOG_FLOW_HTTP_CA_FILE", str(file))
+    with pytest.raises(ConfigError, match="flow_http_ca_file"):
+        Outgoing.of(config.load())
 
 
 def test_lists_and_pairs_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -131,7 +131,7 @@ def test_every_test_that_the_docs_name_exists() -> None:
 
 
 PLAIN = {"id", "caller", "called", "file", "language", "name", "joined"}
-RUNTIMES = {"info", "hung_up", "join_others", "close", "step_log"}
+RUNTIMES = {"info", "hung_up", "join_others", "close", "request", "step_log"}
 
 
 @pytest.mark.parametrize("kind", [Call, Conference, Store])

@@ -35,7 +35,7 @@ LIBRARY_IO = {
 
 # A room's name → the rooms it may import from (besides itself). "pure" has no I/O at all.
 FOUNDATION = {"errors", "model"}
-PURE = {"protocol", "media", "tables", "keying", "bus.event", "bus.telling"} | {
+PURE = {"protocol", "media", "tables", "keying", "flow", "bus.event", "bus.telling"} | {
     f"dialing.{room}" for room in ("policy", "progress", "outcomes", "routing")
 }
 MAY_IMPORT: dict[str, set[str]] = {
@@ -45,6 +45,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "protocol": FOUNDATION,
     "media": FOUNDATION | {"ports", "tables"},
     "keying": FOUNDATION,
+    "flow": FOUNDATION | {"keying"},
+    "flow.run": FOUNDATION | PURE | {"ports", "call"},  # the interpreter is no pure one
     "dialing.outcomes": FOUNDATION,
     "dialing.progress": FOUNDATION | {"dialing.outcomes"},
     "dialing.policy": FOUNDATION,
@@ -55,14 +57,18 @@ MAY_IMPORT: dict[str, set[str]] = {
     "bus.telling": FOUNDATION | {"ports"},
     "bus": FOUNDATION | PURE | {"ports"},
     "call": FOUNDATION | PURE | {"ports"},
+    "call.shelf": FOUNDATION | PURE | {"call", "flow.run"},
     "scenarios": {""},
-    "trying": FOUNDATION | PURE | {"ports", "call", "config", "testing"},
-    "testing": FOUNDATION | PURE | {"ports", "call", "trying"},
+    "trying": FOUNDATION
+    | PURE
+    | {"ports", "call", "call.shelf", "config", "flow.run", "outgoing", "testing"},
+    "testing": FOUNDATION | PURE | {"ports", "call", "flow.run", "trying"},
     "": {"call", "errors"},  # backend/__init__.py: the scenario author's vocabulary
     "config": {"errors"},
     "supervisor": {"errors"},
     "agi_server": FOUNDATION | PURE | {"ports"},
     "ami": FOUNDATION | PURE | {"ports"},
+    "outgoing": FOUNDATION | {"ports"},
     "ws_frames": FOUNDATION | PURE | {"ports"},
     "storage": FOUNDATION | PURE | {"ports"},
     "speech": FOUNDATION | PURE | {"ports"},

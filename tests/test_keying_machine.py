@@ -428,6 +428,20 @@ def test_secret_keys_never_come_into_asterisk() -> None:
     assert all(a.key.hidden for a in hand.actions if isinstance(a, ev.KeyJudged))
 
 
+def test_what_is_typed_behind_a_secret_input_is_secret_too() -> None:
+    hand = Hand()
+    hand.want(KeyGuard(secret=True))
+    hand.press("1", "buffered")
+    hand.take()
+    hand.end(rules=DROP)
+    hand.after(40).press("2", "blocked", lasts_ms=20)
+    hand.after(50).order(DROP)
+    hand.after(20).press("3", "blocked", lasts_ms=40)
+    hand.after(100).press("4", "blocked", lasts_ms=40)
+    told = [(a.key.key, a.key.hidden) for a in hand.actions if isinstance(a, ev.KeyJudged)]
+    assert told == [("1", True), ("2", True), ("3", True), ("4", False)]
+
+
 # Limits and alarms
 
 
@@ -537,6 +551,16 @@ def test_the_modules_limit_follows_a_prompt_that_is_late() -> None:
     assert renewed.limit_ms == 2100 + 5000
 
 
+def test_a_guard_that_another_has_replaced_is_not_told_of() -> None:
+    hand = Hand()
+    hand.order()
+    hand.stretch()
+    hand.after(10).confirm()
+    assert [a.took_ms for a in hand.actions if isinstance(a, ev.Changed)] == [None, 10]
+    hand.after(CONFIRM_MS).tick()
+    assert hand.alarms == []
+
+
 @pytest.mark.parametrize("silent", [True, False])
 def test_a_module_that_does_not_guard(silent: bool) -> None:
     hand = Hand()
@@ -551,6 +575,16 @@ def test_a_module_that_does_not_guard(silent: bool) -> None:
     hand.over()
     assert not any(isinstance(a, ev.SetGuard) for a in hand.order()), "it is not told again"
     assert hand.alarms == ["guard_refused"]
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_a_block_that_is_renewed_at_the_very_place_of_the_opening(told: bool) -> None:
+    hand = guarded()
+    hand.after(2500).tell(ev.Progress(hand.now_ms, "p1", 1500))
+    if told:
+        hand.confirm()
+    modes = [a.mode for a in hand.reach() if isinstance(a, ev.SetGuard)]
+    assert modes == ([] if told else ["pass"])
 
 
 def test_a_fork_that_comes_back_is_told_anew() -> None:

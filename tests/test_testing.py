@@ -26,11 +26,13 @@ from backend import (
 from backend.call.conference import Conference
 from backend.call.dialogue import Dialogue
 from backend.call.ear import CallEar
+from backend.call.entering import mark_flow
 from backend.call.legs import Leg
 from backend.call.others import OtherChannels
 from backend.call.speaker import Speaker
 from backend.errors import BadRequest, ScenarioError
 from backend.model import Reason, TaskState
+from backend.ports import HttpRequest
 from backend.testing import FakeCall, Troubles, cough, do, hangup, press, say, silence
 from backend.trying.hearing import SimulatedDialogue, SimulatedEar
 from backend.trying.others import SimulatedLeg, SimulatedOthers
@@ -85,6 +87,9 @@ EVERY_METHOD: dict[str, Callable[[FakeCall], object]] = {
     "conference": lambda call: call.conference("room").participants(),
     "join_others": lambda call: None,  # for the runner
     "originate": lambda call: call.originate("79160000000").status(),
+    "run_flow": lambda call: call.run_flow("flow"),
+    "arguments": lambda call: call.arguments,
+    "request": lambda call: call.request(HttpRequest("GET", "http://1c/")),
     "step_log": lambda call: call.step_log.at_node(None),
     "store": lambda call: call.store.own.set("x", 1),
     "config": lambda call: call.config.get("x"),
@@ -141,7 +146,9 @@ UNCHANGED: dict[type, set[str]] = {
 
 @pytest.mark.parametrize("name", EVERY_METHOD)
 def test_every_method_works(name: str) -> None:
-    call = FakeCall()
+    call = FakeCall(
+        scenarios={"flow": mark_flow(lambda call: call.id, "flow")}, http={"http://1c/": 1}
+    )
     EVERY_METHOD[name](call)
 
 

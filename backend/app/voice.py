@@ -34,6 +34,7 @@ from backend.call.shelf import Names, Shelf
 from backend.config import Settings
 from backend.dialing.policy import Rules
 from backend.errors import ConfigError
+from backend.outgoing import Outgoing
 from backend.speech.cache import PromptCache
 from backend.speech.prompts import SoundBook
 from backend.storage.deadline import keep_deadlines
@@ -236,7 +237,11 @@ def _shared(spec: VoiceSpec, shelf: Shelf, routes: RouteBook, rooms: ExitStack) 
     settings = spec.home.settings
     rules = Rules.of(settings, Names(shelf), lambda n: routes.scenario_for(n, "outbound"))
     return Shared(
-        KeyValues(engine, turns), settings.scenario_config, rules, CallTasks(engine, turns)
+        KeyValues(engine, turns),
+        settings.scenario_config,
+        rules,
+        CallTasks(engine, turns),
+        Outgoing.of(settings),
     )
 
 

@@ -12,6 +12,7 @@ from uuid import UUID
 
 from backend.call import check
 from backend.call.dialogue import Agi, Dialogue
+from backend.call.entering import Entering
 from backend.call.guard_rules import Guarding, KeyGuard, check_guard
 from backend.call.keys import Digits, DigitsRead
 from backend.call.listening import Listening, ResultCallback
@@ -23,6 +24,7 @@ from backend.call.steps import StepLog
 from backend.call.store import Store
 from backend.call.turn import BargeIn, Heard
 from backend.errors import BadRequest, CommandRefused, Hangup
+from backend.ports import HttpAnswer, HttpRequest
 from backend.protocol.agi import Reply
 
 if TYPE_CHECKING:
@@ -100,6 +102,7 @@ class Call:
         self._answered = False
         self._others: OtherChannels | None = None
         self.hung_up = False  # by the scenario itself
+        self.entering = Entering()  # for the runner and flows
 
     def join_others(self, others: OtherChannels) -> None:
         """For the runner: what this call does with other channels. A leg has none."""
@@ -148,6 +151,25 @@ class Call:
         if self._settings is None:
             self._settings = deepcopy(dict(self._shared.config))
         return self._settings
+
+    @property
+    def arguments(self) -> Mapping[str, Any]:
+        """What a flow's node ``call`` gave the function (``with``); else empty."""
+        return self.entering.arguments
+
+    def run_flow(self, name: str, /, **variables: Any) -> Any:
+        """Run the flow of that name on this call, and return its ``result``. ``variables``: some of
+        those that it begins with. When it hangs up, or the caller does, Hangup is raised.
+
+        Raises ScenarioError when there is no such flow, BadRequest for a variable that it does not
+        have, and what ended the flow.
+        """
+        self._dialogue.check_thread()
+        return self.entering.flow(self, name, variables)
+
+    def request(self, request: HttpRequest) -> HttpAnswer:
+        """For flows: ask another system, as the settings allow."""
+        return self._shared.http.send(request)
 
     def originate(
         self,

@@ -10,7 +10,6 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from time import monotonic
 from typing import Protocol
 
 from backend.call.guard_rules import Guarding, KeyGuard
@@ -51,14 +50,12 @@ class KeyGate:
         ear: Ear,
         stop: Callable[[], object],
         steps: StepLog | None,
-        clock: Callable[[], float] = monotonic,
     ) -> None:
         self._channel = channel
         self._keys = keys
         self._ear = ear
         self._stop = stop
         self._steps = steps
-        self._clock = clock
         self._rules: KeyGuard | None = None
         self._prompts = 0
         self._link: Link | None = None
@@ -67,6 +64,7 @@ class KeyGate:
         self._fork_ms = 0  # the fork's own place in the stream
         self._fork = ""
         self._played: dict[str, int] = {}  # prompts of this fork that are over
+        self._guards = False  # the module has told of one
         self._said_alone = self._said_late = False
         keys.join(self)
 
@@ -198,6 +196,7 @@ class KeyGate:
         if isinstance(message, fork.Digit):
             keys.tell(message, self._begun_ms(message))
         elif isinstance(message, fork.GuardSet):
+            self._guards = True
             keys.apply(
                 ev.GuardSet(
                     now_ms,
@@ -209,7 +208,7 @@ class KeyGate:
                     message.played_ms,
                 )
             )
-        elif isinstance(message, fork.Refused) and message.about == "guard":
+        elif isinstance(message, fork.Refused) and self._refuses_guards(message):
             self._say_alone(f"the module refused: {message.why}")
             keys.apply(ev.Refused(now_ms, message.why))
         elif isinstance(message, fork.Started):
@@ -222,6 +221,11 @@ class KeyGate:
                 keys.apply(ev.PlayOver(now_ms, self.place_ms, "played", message.play))
         elif isinstance(message, fork.Counters):
             self._answered(message)
+
+    def _refuses_guards(self, message: fork.Refused) -> bool:
+        """A module that knows no guards has no better word than that it is no message."""
+        unknown = message.about == "message" and not self._guards
+        return message.about == "guard" or (unknown and self._keys.state.awaited is not None)
 
     def on_tick(self) -> None:
         due_ms = self._keys.state.tick_due_ms

@@ -29,21 +29,22 @@ _NOT_BESIDE = {*sys.stdlib_module_names, "backend"}  # no file of the folder tak
 @dataclass(frozen=True, slots=True)
 class Source:
     """What a file says. ``imports``: first names of all imports, wherever in the file.
-    ``error``: why it cannot be compiled."""
+    ``error``: why it cannot be compiled. ``scenarios``: of a file that is no Python: a flow's."""
 
     path: Path
     digest: bytes
     code: CodeType | None
     imports: frozenset[str] = frozenset()
     error: str = ""
+    scenarios: Mapping[str, ScenarioFunction] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """A file that was loaded."""
+    """A file that was loaded. ``module``: None: it is no Python."""
 
     source: Source
-    module: ModuleType
+    module: ModuleType | None
     scenarios: Mapping[str, ScenarioFunction]
 
 
@@ -130,6 +131,9 @@ class Loading:
 
     def _load(self, name: str) -> None:
         source = self.sources[name]
+        if source.scenarios is not None:
+            self.fresh[name] = Version(source, None, source.scenarios)
+            return
         if source.code is None:
             self.failed[name] = source.error
             return

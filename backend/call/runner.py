@@ -215,6 +215,7 @@ class _Session:
 
     def _scenario(self) -> ScenarioFunction:
         known = self._services.scenarios()
+        self._call.entering.know(known)  # the call keeps these, whatever is loaded later
         function = known.get(self._info.scenario)
         if function is None:
             names = ", ".join(sorted(known))

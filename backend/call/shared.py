@@ -11,21 +11,29 @@ from backend.call.memory_store import MemoryStore
 from backend.dialing.policy import Rules, admit
 from backend.errors import BadRequest, StorageUnavailable
 from backend.model import Task
-from backend.ports import KeyValues, TaskDesk
+from backend.ports import HttpAnswer, HttpDoor, HttpRequest, KeyValues, TaskDesk
 
 # As a request's parameters are called here.
 _ARGUMENTS = {"phone": "number"}
 
 
+class NoHttp:
+    """No system may be asked."""
+
+    def send(self, request: HttpRequest) -> HttpAnswer:
+        raise BadRequest("url", f"no {request.method} from here: flow_http_hosts is empty")
+
+
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """The store, the settings for scenarios, and how to hand in a call. The defaults are for
-    trying a scenario: nothing is shared, and nobody dials."""
+    """The store, the settings for scenarios, how to hand in a call, and the way to other systems.
+    The defaults are for trying a scenario: nothing is shared, and nobody dials."""
 
     values: KeyValues = field(default_factory=MemoryStore)
     config: Mapping[str, Any] = field(default_factory=dict)
     rules: Rules = field(default_factory=Rules)
     tasks: TaskDesk | None = None
+    http: HttpDoor = field(default_factory=NoHttp)
 
     def originate(self, number: str, **options: object) -> TaskHandle:
         """Hand in a call, after the very checks of the HTTP door. ``options`` by the names of its

@@ -1,4 +1,4 @@
-"""The scenarios of a folder, kept up to date while calls run.
+"""The scenarios of a folder, kept up to date while calls run: Python files and flows.
 
 A file that changed is loaded anew, and with it the files that import it. New calls take the new
 version; those that run keep theirs. What cannot be loaded is refused: its former version goes on.
@@ -11,11 +11,17 @@ import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 
+from backend.call.entering import is_flow as runs_flow
 from backend.call.modules import Loading, Source, Version, dependents, read, register
 from backend.call.scenario import ScenarioFunction
-from backend.errors import ScenarioError
+from backend.errors import FlowError, ScenarioError
+from backend.flow.check import flow_circles, unknown
+from backend.flow.load import is_flow, load_flow
+from backend.flow.model import Flow
+from backend.flow.run import flow_scenario
 
 log = logging.getLogger(__name__)
 log.addHandler(logging.NullHandler())  # a command that sets up no logging says it in its own way
@@ -23,6 +29,7 @@ log.addHandler(logging.NullHandler())  # a command that sets up no logging says 
 # Editors save in steps: empty it, write it; or move it away, write another. So what is there, or
 # not there, counts when two looks saw the same.
 LOOK_S = 1.0
+MAX_PROBLEMS = 3  # of a flow, in one line of the log
 
 _Stamp = tuple[int, int, int, int]
 
@@ -52,14 +59,17 @@ class Folder:
         self._prefix = prefix
         self.scenarios: Mapping[str, ScenarioFunction] = {}
         self.refused: Mapping[str, Refused] = {}
+        self.flows: Mapping[str, Flow] = {}
         self._stamps: dict[str, _Stamp] = {}  # of what was read
         self._seen: dict[str, _Stamp] = {}  # at the last look
+        # By a module's name, or the whole name of a flow's file, which has dots in it.
         self._sources: dict[str, Source] = {}  # of the last version seen, good or bad
+        self._flows: dict[bytes, Flow] = {}  # by their sources' digests
         self._versions: dict[str, Version] = {}  # the good ones
         self._missing: set[str] = set()
         self._unreadable = ""
         for name, file, _ in _files(path):
-            self._sources[name] = _read(file)
+            self._sources[name] = self._read(file)
         self._take(set(self._sources), set())
 
     def look(self) -> None:
@@ -84,7 +94,7 @@ class Folder:
         tried again."""
         if self._stamps.get(name) == stamp or self._seen.get(name) != stamp:
             return False
-        source, before = _read(file), self._sources.get(name)
+        source, before = self._read(file), self._sources.get(name)
         if _stamp_of(file) != stamp:
             return False  # written while it was read
         self._stamps[name] = stamp
@@ -101,6 +111,7 @@ class Folder:
         loading = Loading(self._prefix, wanted, self._versions)
         loading.run()
         self._refuse_doubles(loading)
+        self._refuse_circles(loading)
         for name in sorted(loading.fresh.keys() & changed):
             names = ", ".join(loading.fresh[name].scenarios) or "no scenario"
             log.info("scenarios: %s loaded: %s", wanted[name].path, names)
@@ -128,7 +139,8 @@ class Folder:
             newcomers = [f for f in files if f in loading.fresh and f not in held]
             loser = (newcomers or [f for f in files if f in loading.fresh])[-1]
             other = next(f for f in files if f != loser)
-            loading.refuse(loser, f"scenario {scenario!r} is also in {other}.py")
+            file = self._sources[other].path.name
+            loading.refuse(loser, f"scenario {scenario!r} is also in {file}")
 
     def _double(self, loading: Loading) -> tuple[str, list[str]] | None:
         owners: dict[str, str] = {}
@@ -137,6 +149,40 @@ class Folder:
                 if owners.setdefault(scenario, file) != file:
                     return scenario, [owners[scenario], file]
         return None
+
+    def _refuse_circles(self, loading: Loading) -> None:
+        """Of flows that enter each other without end the newcomers are refused."""
+        while problems := flow_circles(self._all_flows(loading)):
+            said = {problem.source: _in_one_line(FlowError([problem])) for problem in problems}
+            fresh = [name for name in loading.fresh if loading.sources[name].path.name in said]
+            if not fresh:
+                return
+            loser = sorted(fresh)[-1]
+            loading.refuse(loser, said[loading.sources[loser].path.name])
+            register(self._prefix + loser, None)
+
+    def _all_flows(self, loading: Loading) -> dict[str, Flow]:
+        versions = (self._versions | loading.fresh).values()
+        found = (self._flows.get(version.source.digest) for version in versions)
+        return {flow.name: flow for flow in found if flow is not None}
+
+    def _read(self, path: Path) -> Source:
+        try:
+            return self._read_flow(path) if is_flow(path.name) else read(path)
+        except OSError as error:
+            return Source(path, b"", None, error=f"cannot be read: {error.strerror}")
+
+    def _read_flow(self, path: Path) -> Source:
+        data = path.read_bytes()
+        digest = sha256(data).digest()
+        try:
+            flow = load_flow(data.decode("utf-8"), source=path.name)
+        except UnicodeDecodeError as error:
+            return Source(path, digest, None, error=f"is no UTF-8 text: byte {error.start}")
+        except FlowError as error:
+            return Source(path, digest, None, error=_in_one_line(error))
+        self._flows[digest] = flow
+        return Source(path, digest, None, scenarios={flow.name: flow_scenario(flow)})
 
     def _settle(self, loading: Loading) -> None:
         """What others read, each in one assignment."""
@@ -152,13 +198,22 @@ class Folder:
         versions = self._versions.values()
         self.scenarios = {name: f for version in versions for name, f in version.scenarios.items()}
         self.refused = kept | failed
+        self.flows = self._all_flows(loading)
+        used = {source.digest for source in self._sources.values()}
+        used |= {version.source.digest for version in versions}
+        self._flows = {digest: flow for digest, flow in self._flows.items() if digest in used}
 
 
-def _read(path: Path) -> Source:
-    try:
-        return read(path)
-    except OSError as error:
-        return Source(path, b"", None, error=f"cannot be read: {error.strerror}")
+def _in_one_line(error: FlowError) -> str:
+    """The first of them, for a log; ``asterisk-dialog flow check`` tells all."""
+    problems = error.problems
+    shown = [
+        f"line {problem.line}: {f'node {problem.node}: ' if problem.node else ''}{problem.text}"
+        for problem in problems[:MAX_PROBLEMS]
+    ]
+    more = len(problems) - len(shown)
+    tail = f"; {more} more, see: asterisk-dialog flow check" if more else ""
+    return "; ".join(shown) + tail
 
 
 def _stamp_of(path: Path) -> _Stamp | None:
@@ -181,7 +236,11 @@ def _files(folder: Path) -> Iterator[tuple[str, Path, _Stamp]]:
     with os.scandir(folder) as entries:
         for entry in entries:
             name, extension = os.path.splitext(entry.name)  # noqa: PTH122  a name, not a path
-            if extension != ".py" or name.startswith(".") or name == "__init__":
+            if name.startswith(".") or name == "__init__":
+                continue
+            if is_flow(entry.name):
+                name = entry.name
+            elif extension != ".py":
                 continue
             try:
                 stat = entry.stat()
@@ -203,6 +262,8 @@ class Shelf:
         self._watched = [Folder(path, f"dialog_scenario{n}_") for n, path in enumerate(watched)]
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="scenarios", daemon=True)
+        self._missed: set[str] = set()  # what flows enter and nobody has, once told
+        self._tell_missing()
 
     def current(self) -> Mapping[str, ScenarioFunction]:
         """The scenarios for a call that begins now. Never waits."""
@@ -220,6 +281,22 @@ class Shelf:
         """Take what has changed. For one thread: who does not ``start``."""
         for folder in self._watched:
             folder.look()
+        self._tell_missing()
+
+    def _tell_missing(self) -> None:
+        """A flow that enters what is not there is none to be refused: it may come, and the node has
+        an exit for it."""
+        known = self.current()
+        flows = {name for name, function in known.items() if runs_flow(function)}
+        missing = {
+            str(problem)
+            for folder in (*self._fixed, *self._watched)
+            for flow in folder.flows.values()
+            for problem in unknown(flow, flows, known.keys() - flows)
+        }
+        for problem in sorted(missing - self._missed):
+            log.warning("scenarios: %s; calls that come there take on_error", problem)
+        self._missed = missing
 
     def start(self) -> None:
         """Look once a second in a thread of its own, so that no call waits for it."""

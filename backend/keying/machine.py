@@ -10,6 +10,7 @@ which keys are blocked; each key that came while something was guarded ends in o
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, cast
 
 from backend.keying import events as ev
@@ -40,10 +41,13 @@ class _Step(Work):
     # The prompt
 
     def play_ordered(self, e: ev.PlayOrdered) -> None:
+        s = self.state
         self.set(
             prompt=e.prompt, play=None, length_ms=None, last=False, played_ms=0, left_ms=None,
             asked=False, stopped=False, under_way=e.rules is not None,
         )  # fmt: skip
+        if s.rules is not None and s.rules.secret:
+            self.set(secret_to_ms=e.at_ms)
         if e.rules is None:
             self.turn_off("unguarded", e.now_ms, e.at_ms)
             return
@@ -106,18 +110,21 @@ class _Step(Work):
 
     def guard_set(self, e: ev.GuardSet) -> None:
         s = self.state
-        if s.awaited is not None and e.name == s.awaited[0]:
+        # A guard that another has replaced is not told of: that one's word counts for both.
+        if s.awaited is not None and _number(e.name) >= _number(s.awaited[0]):
             self.set(awaited=None)
             if s.blocks and s.in_force_at_ms is None:
                 self.set(in_force_at_ms=e.at_ms)
-            self.changed("in_force", e.at_ms, took_ms=e.now_ms - s.awaited[1])
+            if e.why == "asked":
+                self.changed("in_force", e.at_ms, took_ms=e.now_ms - s.awaited[1])
+        if e.why == "asked" and e.name == s.block:
+            self.set(block_told=True)
         if e.why == "place" and s.opening is not None and e.name == s.opening[0]:
             self.set(opening=None)
             error_ms = None if e.played_ms is None else e.played_ms - s.opening[1]
-            # A block that was renewed meanwhile comes in force after it: then it is opened again.
-            last = s.block is None or _number(s.block) < _number(e.name)
             if s.name == "playing":
-                self.open("opened", e.at_ms, obeyed=last, error_ms=error_ms)
+                # A block that was renewed at this moment would stay.
+                self.open("opened", e.at_ms, obeyed=s.block_told, error_ms=error_ms)
             else:
                 self.changed("opened", e.at_ms, error_ms=error_ms, play=e.play)
         if e.why == "limit" and s.blocks and _number(e.name) > s.blocks_from:
@@ -157,7 +164,8 @@ class _Step(Work):
         key = ev.HeldKey(
             e.key, e.now_ms, e.begun_ms, e.at_ms, e.duration_ms,
             play=s.play if s.under_way else None,
-            hidden=any(r is not None and r.secret for r in (rules, s.rules)),
+            hidden=e.begun_ms < s.secret_to_ms
+            or any(r is not None and r.secret for r in (rules, s.rules)),
             guarded=rules is not None,
         )  # fmt: skip
         judged = judge(s, e)
@@ -235,7 +243,9 @@ class _Step(Work):
         if e.rules is None:
             self.turn_off(e.how, e.now_ms, e.at_ms)
         else:
-            self.close("processing", e.how, e.rules, e.now_ms, e.at_ms)
+            secret = e.rules.secret or (s.rules is not None and s.rules.secret)
+            rules = replace(e.rules, secret=secret)  # what is typed behind it may be of it
+            self.close("processing", e.how, rules, e.now_ms, e.at_ms)
 
     # Other ends
 

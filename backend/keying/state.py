@@ -45,10 +45,12 @@ class State:
     in_force_at_ms: int | None = None
     open_at_ms: int = 0
     ruled: tuple[tuple[int, KeyGuard], ...] = ()
+    secret_to_ms: int = 0  # keys that went down before are told by nobody
     limit_ms: int = 0  # of "processing", now_ms
     module: Literal["none", "able", "refused"] = "none"
     guards: int = 0
     block: str | None = None  # the name of the last block that was ordered
+    block_told: bool = False  # it is in force
     blocks_from: int = 0  # this block's guards have higher numbers
     mode: Mode = "off"  # the last one that was ordered for at once
     told_limit_ms: int = 0  # the module's limit, now_ms

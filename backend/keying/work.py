@@ -81,7 +81,7 @@ class Work:
             return
         mode: ev.Mode = "buffer" if s.rules.policy == "buffer" else "block"
         name = self.guard(mode, limit_ms=max(ends_ms - now_ms, 1))
-        self.set(block=name, told_limit_ms=ends_ms)
+        self.set(block=name, block_told=False, told_limit_ms=ends_ms)
 
     def follow(self, now_ms: int) -> None:
         """The module's limit moves with the prompt's end."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import re
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,12 +15,14 @@ from typing import Any
 from backend import config
 from backend.errors import BadRequest
 from backend.model import Reason, TaskState
+from backend.outgoing import Outgoing
 from backend.testing import FakeCall, Seat, TalkLine, participant
 from backend.trying.ended import Ended
 from backend.trying.lab import LabCall
 from backend.trying.load import load
 from backend.trying.others import parse_dialled
 from backend.trying.script import parse, parse_step, text_of
+from backend.trying.web import SimulatedHttp
 
 # Exit codes; 2 is wrong usage.
 DONE, ERROR, HUNG_UP, NO_SPEECH = 0, 1, 3, 4
@@ -136,6 +139,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         default=[],
         help='somebody in a conference: "meeting/Anna=say hello; hangup"',
     )
+    others.add_argument(
+        "--http",
+        metavar="REQUEST=ANSWER",
+        action="append",
+        default=[],
+        help="what another system answers to a flow: 'GET http://1c/orders={\"sum\": 5}', or a "
+        "status, timeout, away; else those of flow_http_hosts are really asked",
+    )
     parser.add_argument(
         "--lab",
         nargs="?",
@@ -189,7 +200,22 @@ def _fake_call(options: argparse.Namespace, name: str) -> FakeCall:
         config={**settings.get("scenario_config", {}), **_config(options.config_value)},
         dials={n: parse_dialled(what) for n, what in _pairs("--dial", options.dial).items()},
         conferences=_conferences(options.participant),
+        http=SimulatedHttp(
+            _answers(options.http),
+            Outgoing.of(config.load(options.config)) if options.config else None,
+        ),
     )
+
+
+def _answers(pairs: Sequence[str]) -> dict[str, Any]:
+    """An address may have '=' in it: an answer begins with a bracket, or behind the last one."""
+    found = {}
+    for pair in pairs:
+        at = re.search(r"=(?=[{\[])|=(?=[^=]*$)", pair)
+        if at is None:
+            raise BadRequest("--http", f"{pair[:80]!r}: expected REQUEST=ANSWER")
+        found[pair[: at.start()]] = _json(pair[at.end() :])
+    return found
 
 
 def _settings(file: str | None) -> dict[str, Any]:
@@ -205,6 +231,8 @@ def _lab_call(options: argparse.Namespace, path: Path, name: str) -> LabCall:
     for option in ("language", "caller", "called"):
         if getattr(options, option) is not None:
             raise BadRequest(f"--{option}", "is the lab's own, and cannot be chosen with --lab")
+    if options.http:
+        raise BadRequest("--http", "goes not with --lab: there systems are really asked")
     return LabCall(
         path,
         name,
@@ -229,13 +257,14 @@ def _pairs(option: str, pairs: Sequence[str]) -> dict[str, str]:
 
 
 def _config(pairs: Sequence[str]) -> dict[str, Any]:
-    found = {}
-    for name, text in _pairs("--config-value", pairs).items():
-        try:
-            found[name] = json.loads(text)
-        except ValueError:
-            found[name] = text  # a plain text needs no quotes
-    return found
+    return {name: _json(text) for name, text in _pairs("--config-value", pairs).items()}
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text  # a plain text needs no quotes
 
 
 def _conferences(pairs: Sequence[str]) -> dict[str, list[Seat]]:

@@ -23,7 +23,7 @@ class SimulatedGate(KeyGate):
     def __init__(
         self, world: World, name: str, keys: Keys, ear: SimulatedEar, steps: StepLog | None
     ) -> None:
-        super().__init__(name, keys, ear, self._stop_speaking, steps, world.clock)
+        super().__init__(name, keys, ear, self._stop_speaking, steps)
         self._world = world
         self._mode = "off"
         self._speaker: SimulatedSpeaker | None = None

@@ -7,6 +7,8 @@ from pathlib import Path
 from backend.call.modules import Loading, Source, read
 from backend.call.scenario import ScenarioFunction
 from backend.errors import ScenarioError
+from backend.flow.load import is_flow
+from backend.trying.flows import flow_of, read_flow
 
 READY = Path(__file__).parents[1] / "scenarios"
 
@@ -20,6 +22,8 @@ def load(file: str, name: str | None = None) -> tuple[Path, str, ScenarioFunctio
         path = ready
     if not path.is_file():
         raise ScenarioError(f"{file}: there is no such file, and no ready scenario of that name")
+    if is_flow(path.name):
+        return _flow(path, name)
     found = _load(path.resolve())
     if not found:
         raise ScenarioError(f"{path}: defines no scenario: is @scenario(…) missing?")
@@ -31,8 +35,19 @@ def load(file: str, name: str | None = None) -> tuple[Path, str, ScenarioFunctio
     return path, name, found[name]
 
 
+def _flow(path: Path, name: str | None) -> tuple[Path, str, ScenarioFunction]:
+    flow = read_flow(path)
+    if name not in (None, flow.name):
+        raise ScenarioError(f"{path}: has no scenario {name!r}, but {flow.name}")
+    return path, flow.name, flow_of(path)
+
+
 def files_of(path: Path) -> list[Path]:
-    """The file, and those beside it that it imports, directly or not."""
+    """The file, and those beside it that it imports, directly or not; of a flow: all flows and
+    Python files beside it, since any may be entered."""
+    if is_flow(path.name):
+        beside = sorted(path.parent.iterdir())
+        return [one for one in beside if is_flow(one.name) or one.suffix == ".py"]
     return [source.path for source in _sources(path).values()]
 
 

@@ -22,6 +22,7 @@ sys.path[0:1] = [str(ROOT), str(ROOT / "asterisk" / "lab")]
 from stack import Stack  # noqa: E402
 
 from tests.bench import (  # noqa: E402
+    flows,
     fork_cost,
     frames,
     guard,
@@ -60,6 +61,7 @@ class Plan:
         self.polls_s = 0.4 if quick else 2.0
         self.turns = 4 if quick else 40
         self.keying = (10, 3, 1000) if quick else (keying.CALLS, keying.ROUNDS, keying.SIMULATED)
+        self.flows = 4 if quick else 40
         self.guard_places = 5 if quick else guard.PLACES
         self.cost_rounds = 1 if quick else fork_cost.ROUNDS
         self.cost_s = 2.0 if quick else fork_cost.WINDOW_S
@@ -161,6 +163,13 @@ class Run:
         calls, rounds, prompts = self._plan.keying
         self.say(f"keys over {prompts} simulated and {calls * rounds} real prompts")
         tables, failures = keying.tables(folder, self._stack.lab.asterisk, calls, rounds, prompts)
+        self.tables += tables
+        self.failures += failures
+
+    def flows(self) -> None:
+        """Without calls."""
+        self.say("flows")
+        tables, failures = flows.tables(self._plan.flows)
         self.tables += tables
         self.failures += failures
         self.say("done")
@@ -278,6 +287,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="dialog-keying-") as folder:
         Path(folder).chmod(0o755)
         run.keying(Path(folder))
+    run.flows()
     text = report(run, version, options.quick)
     print(text)
     if options.write:

@@ -12,8 +12,10 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
+import lab_sound
 import psycopg2
 import pytest
+from lab_config import set_key
 from lab_script import LabStep, write_script
 from stack import Stack
 
@@ -34,7 +36,7 @@ CHANNELS = ",".join(
         ("inband", "subscriber-inband"),
     )
 )
-PROMPT_MS, OPEN_MS = 3000, 2500
+PROMPT_MS, OPEN_MS, CUT_MS = 3000, 2500, 5000
 EDGES_MS = (-600, -500, -400, -100, 0, 20)  # from the prompt's end
 NOTICED_MS = 50  # the subscriber knows that a prompt sounds
 # Asterisk tells a tone in the voice some frames after it began; a busy machine's PBX is late.
@@ -130,6 +132,11 @@ def calls(tmp_path_factory: pytest.TempPathFactory, asterisk: str) -> Iterator[C
         KeyWire(stack.lab.ports) as wire,
     ):
         write_sounds(stack.lab.sounds)
+        lab_sound.write(stack.lab.sounds / "tone-5s.wav", lab_sound.tone(CUT_MS))
+        lab_sound.write(stack.lab.sounds / "tone-10s.wav", lab_sound.tone(10_000))
+        conf = stack.lab.pbx.home / "etc" / "audiofork.conf"
+        conf.write_text(set_key(conf.read_text(), "reconnect", "yes"))
+        stack.lab.pbx.cli("module reload app_audiofork.so")
         calls = Calls(stack, wire)
         for way, policy, edge_ms in itertools.product(TRUNKS, BLOCKED, EDGES_MS):
             first_s = (PROMPT_MS - 1500 - NOTICED_MS) / 1000
@@ -147,6 +154,9 @@ def calls(tmp_path_factory: pytest.TempPathFactory, asterisk: str) -> Iterator[C
         for scenario in ("guard-long", "guard-secret", "guard-limit", "guard-file"):
             last = press("RFC 4733", "then", 1.3, "3")
             calls.begin(scenario, scenario, "RFC 4733", *three, last)
+        over, behind = press("RFC 4733", "over", 0.3, "1"), press("RFC 4733", "then", 2.4, "3")
+        two = press("RFC 4733", "then", 2.0, "2")
+        calls.begin("guard-cut", "guard-cut", "RFC 4733", over, two, behind)
         yield calls
 
 
@@ -241,6 +251,16 @@ def test_a_file_of_asterisks_is_blocked_to_its_end(calls: Calls) -> None:
     assert result["digits"] in ("2", "3")
 
 
+def test_a_connection_that_breaks_lets_no_key_through(calls: Calls) -> None:
+    """The fork comes back, is told anew, and what is left of the prompt opens at its end."""
+    result, steps = calls.result("guard-cut"), calls.steps("guard-cut")
+    assert "the fork was lost" in calls.stack.log_path.read_text()
+    assert verdicts(steps) == {"1": ["blocked"], "2": ["blocked"], "3": ["taken"]}
+    assert result["digits"] == "3"
+    assert result["ms"] > CUT_MS - 600
+    assert [step.state for step in steps if step.body.get("event") == "opened"] == ["waiting_input"]
+
+
 def test_a_frozen_backend_blocks_no_longer_than_it_may(calls: Calls) -> None:
     """The worker stands still in the midst of a prompt: the module opens by itself. Awake again, it
     says so, and takes the key that was open."""
@@ -253,7 +273,7 @@ def test_a_frozen_backend_blocks_no_longer_than_it_may(calls: Calls) -> None:
         "guard-frozen",
         "RFC 4733",
         press("RFC 4733", "over", 1.5, "1"),
-        press("RFC 4733", "then", 5, "2"),
+        press("RFC 4733", "then", 12, "2"),
     )
     task = calls._calls["frozen"][1]
     stack.wait_for("the talk", lambda: stack.task(task)["state"] == "talking" or None)
@@ -265,7 +285,8 @@ def test_a_frozen_backend_blocks_no_longer_than_it_may(calls: Calls) -> None:
     finally:
         os.kill(worker, signal.SIGCONT)
     result, steps = calls.result("frozen"), calls.steps("frozen")
+    told = "\n".join(map(str, steps))
     alarms = [step.body["alarm"] for step in steps if step.kind == "alarm"]
-    assert alarms.count("block_limit") == 1, steps
-    assert verdicts(steps) == {"1": ["blocked"], "2": ["taken"]}
+    assert alarms.count("block_limit") == 1, told
+    assert verdicts(steps) == {"1": ["blocked"], "2": ["taken"]}, told
     assert result["digits"] == "2"

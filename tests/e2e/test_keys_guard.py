@@ -326,6 +326,44 @@ def test_two_forks_on_one_channel(talks: Talks) -> None:
     assert one.call.status["mode"] == "pass"
 
 
+@pytest.mark.parametrize("seed", range(2))
+def test_whoever_comes_last_is_obeyed(talks: Talks, seed: int) -> None:
+    """Two servers and the dialplan in any order, forks that end and come; each key by the last."""
+    dice = random.Random(seed)
+    call = talks.read().call
+    forks = [talks.fork(call), talks.fork(call)]
+    mode, owner, pressed = "off", -1, ""
+    fates = {"block": "blocked", "buffer": "buffered", "pass": "passed", "off": "passed"}
+    wanted: list[tuple[str, str]] = []
+    for number in range(40):
+        who = dice.randrange(3)
+        what = dice.choice(["set", "set", "end"])
+        if what == "end" and who < 2:
+            forks[who].say("stop")
+            forks[who].wait("stop")
+            mode, owner = ("pass", -1) if owner == who else (mode, owner)
+            call.lab.wait("its end", lambda mode=mode: call.get("mode") == mode)  # type: ignore[misc]
+            forks[who] = talks.fork(call)
+        else:
+            mode, owner = dice.choice(["block", "buffer", "pass"]), who
+            if who == 2:
+                call.get("clear")
+                call.set("mode", mode)
+            else:
+                forks[who].now(f"g{number}", mode, limit_ms=60_000)
+        assert call.get("mode") == mode
+        key = str(number % 10)
+        call.press(key, ms=80, gap_ms=20)
+        wanted.append((key, fates[mode]))
+        pressed += key if fates[mode] == "passed" else ""
+        call.lab.wait(
+            f"the key {wanted[-1]}",
+            lambda: forks[0].digits[-1:] == forks[1].digits[-1:] == wanted[-1:],
+        )
+    call.wait_keys(pressed)
+    assert "released" not in {verdict for fork in forks for _, verdict in fork.digits}
+
+
 # -- the limit
 
 

@@ -54,6 +54,45 @@ def tried(file: Path, *arguments: str) -> tuple[int, dict[str, Any]]:
     return done.returncode, json.loads(done.stdout)
 
 
+FLOW = """
+flow: code
+start: ask
+exits: {on_timeout: end, on_invalid: end}
+variables: {code: null, word: null}
+result: {code: "{code}", word: "{word}"}
+nodes:
+  ask: {type: input, prompt: Please enter your code., max: 4, save: code, next: inner}
+  inner: {type: flow, flow: sure, save: word, next: thank}
+  thank: {type: play, prompt: Thank you. Goodbye., next: bye}
+  bye: {type: hangup}
+"""
+INNER = """
+flow: sure
+start: hear
+variables: {word: null}
+result: "{word}"
+nodes:
+  hear: {type: hear, prompt: Are you sure?, save: word, next: end, on_timeout: end}
+"""
+
+
+def test_one_script_of_a_flow(tmp_path: Path, asterisk: str) -> None:
+    (tmp_path / "code.flow.yaml").write_text(FLOW)
+    (tmp_path / "sure.flow.yaml").write_text(INNER)
+    script = ["--press", "1234", "--say", "yes of course"]
+    for options in ([], ["--lab", asterisk]):
+        code, told = tried(tmp_path / "code.flow.yaml", *script, *options)
+        assert code == 0, told
+        assert told["result"] == {"code": "1234", "word": "yes of course"}
+        said = [line["text"] for line in told["talk"] if line["what"] == "says"]
+        assert said == [
+            "Please enter your code.",
+            "Are you sure?",
+            "yes of course",
+            "Thank you. Goodbye.",
+        ]
+
+
 def test_one_script_for_the_simulated_caller_and_the_labs(tmp_path: Path, asterisk: str) -> None:
     file, script = tmp_path / "survey.py", tmp_path / "script.txt"
     file.write_text(SCENARIO, encoding="utf-8")

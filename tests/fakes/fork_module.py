@@ -78,7 +78,8 @@ class FakeModule:
         self.hung_up = False
         self.dry_s = 5.0  # AudioForkPlay's own limit
         self._open: str | None = None
-        self.guards = True  # it knows the message guard
+        self.guards = True  # it knows the message guard ...
+        self.refuses = "guard"  # ... else an error is about this
         self.obeys = True  # at once; else never, and tells nothing
         self.mode = "off"  # of the keys
         self._places: list[fork.Guard] = []
@@ -167,7 +168,7 @@ class FakeModule:
 
     def _guard(self, guard: fork.Guard) -> None:
         if not self.guards:
-            self._report(fork.Refused("guard", "unknown type"))
+            self._report(fork.Refused(self.refuses, "unknown type"))
         elif not self.obeys:
             return
         elif guard.play is None:

@@ -1,6 +1,9 @@
 """Scenarios for tests/e2e/test_key_guard_calls.py: prompts that no key may break."""
 
+import threading
+
 from backend import Call, Digits, KeyGuard, Sound, scenario
+from backend.ws_connection import Connection
 
 Json = dict[str, object]
 PROMPT = Sound("tone-3s")
@@ -47,12 +50,24 @@ def limit(call: Call) -> Json:
     return {"digits": read.digits}
 
 
+@scenario("guard-cut")
+def cut(call: Call) -> Json:
+    """The fork's connection breaks a second into the prompt."""
+    call.answer()
+    call.guard_keys()
+    link = call._dialogue._speaker._stream.link()
+    if isinstance(link, Connection) and link._transport is not None:
+        threading.Timer(1.0, link.run, (link._transport.abort,)).start()
+    read = call.read_digits(1, prompt=Sound("tone-5s"), timeout_s=3)
+    return {"digits": read.digits, "ms": read.prompt.end_ms if read.prompt else None}
+
+
 @scenario("guard-frozen")
 def frozen(call: Call) -> Json:
     """Its worker stands still meanwhile."""
     call.answer()
     call.guard_keys(KeyGuard(max_block_s=0.5))
-    read = call.read_digits(1, prompt=PROMPT, timeout_s=3)
+    read = call.read_digits(1, prompt=Sound("tone-10s"), timeout_s=3)
     return {"digits": read.digits}
 
 
