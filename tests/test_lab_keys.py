@@ -8,7 +8,7 @@ import lab_keys
 import lab_sound
 import pytest
 from lab_keys import EVENTS, KeyWatch, WireKey, dtmf, tone_keys
-from lab_wire import Packet
+from lab_wire import Packet, linear
 
 BEGIN = 1_000_000.0
 
@@ -95,7 +95,22 @@ def test_what_is_no_key_has_no_tones() -> None:
             dtmf(wrong)
 
 
-def test_kept_on_disk(tmp_path: Path) -> None:
+def alaw_of(sound: lab_sound.Samples[int]) -> bytes:
+    return bytes(min(range(256), key=lambda code: abs(linear(code) - one)) for one in sound)
+
+
+def test_kept_on_disk_with_the_tones(tmp_path: Path) -> None:
+    """The third packet of the tone came 200 ms late: it is one key all the same."""
     keys = [WireKey("1", "info", 1.5, 2.5)]
-    lab_keys.write(tmp_path / "1.keys", BEGIN, keys)
-    assert lab_keys.read(tmp_path / "1.keys") == (BEGIN, keys)
+    audio = alaw_of(lab_sound.silence(20) + dtmf("7", 80) + lab_sound.silence(60))
+    times = [0, 20, 40, 260, 260, 260, 260, 260]
+    pieces = [
+        (BEGIN + at / 1000, audio[160 * number : 160 * number + 160])
+        for number, at in enumerate(times)
+    ]
+    lab_keys.write(tmp_path / "1.keys", BEGIN, keys, pieces)
+    begin, found = lab_keys.read(tmp_path / "1.keys")
+    assert begin == BEGIN
+    assert found[0] == keys[0]
+    assert (found[1].key, found[1].way, len(found)) == ("7", "inband", 2)
+    assert (found[1].down_ms, found[1].up_ms) == pytest.approx((20, 260), abs=2)

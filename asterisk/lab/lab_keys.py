@@ -7,16 +7,18 @@ first sample; of an INFO only the end is on the wire, with the key's length.
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import re
+from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from lab_sound import RATE_HZ, SAMPLES_MS, Samples, Span, spans
-from lab_wire import RTP_HEADER, Packet
+from lab_wire import RTP_HEADER, Packet, linear
 
 RFC4733, INFO, INBAND = "rfc4733", "info", "inband"
 EVENT_PAYLOAD = 101  # what chan_pjsip offers for telephone-event
@@ -91,15 +93,36 @@ class KeyWatch:
         return sorted(found, key=lambda key: key.down_ms)
 
 
-def write(path: Path, begin: float, keys: Iterable[WireKey]) -> None:
-    """BEGIN: of the tapes, seconds of CLOCK_REALTIME."""
-    path.write_text(json.dumps({"begin": begin, "keys": [asdict(key) for key in keys]}))
+def write(
+    path: Path, begin: float, keys: Iterable[WireKey], audio: Sequence[tuple[float, bytes]]
+) -> None:
+    """BEGIN: of the tapes, seconds of CLOCK_REALTIME. AUDIO: his packets, when they came, alaw."""
+    packets = [(round((at - begin) * 1000, 3), len(sound)) for at, sound in audio]
+    told = {"begin": begin, "keys": [asdict(key) for key in keys], "packets": packets}
+    path.with_suffix(".alaw").write_bytes(b"".join(sound for _, sound in audio))
+    path.write_text(json.dumps(told))
 
 
 def read(path: Path) -> tuple[float, list[WireKey]]:
-    """What was written."""
-    found = json.loads(path.read_text())
-    return found["begin"], [WireKey(**key) for key in found["keys"]]
+    """What was written: when the tapes begin, and all keys, tones too, in order."""
+    told = json.loads(path.read_text())
+    keys = [WireKey(**key) for key in told["keys"]]
+    keys += _tones(path.with_suffix(".alaw").read_bytes(), told["packets"])
+    return told["begin"], sorted(keys, key=lambda key: key.down_ms)
+
+
+def _tones(audio: bytes, packets: Sequence[tuple[float, int]]) -> Iterator[WireKey]:
+    """As a detector hears them, which is given one packet after the other: a late one leaves no
+    hole. Each sample's time is its packet's."""
+    starts = [0, *itertools.accumulate(size for _, size in packets)]
+
+    def time_ms(own_ms: float) -> float:
+        number = bisect_right(starts, round(own_ms * SAMPLES_MS)) - 1
+        number = min(number, len(packets) - 1)
+        return packets[number][0] + own_ms - starts[number] / SAMPLES_MS
+
+    for key in tone_keys(Samples("h", map(linear, audio))):
+        yield WireKey(key.key, key.way, time_ms(key.down_ms), time_ms(key.up_ms))
 
 
 # -- tones
@@ -115,7 +138,7 @@ def dtmf(key: str, length_ms: int = 100) -> Samples[int]:
 
 
 def tone_keys(said: Samples[int]) -> list[WireKey]:
-    """The keys that are tones on a tape; other sounds are none."""
+    """The keys that are tones in SAID; other sounds are none."""
     found = []
     for span in spans(said, gap_ms=SHORTEST_MS):
         key = _key_of(said, span) if span.length_ms >= SHORTEST_MS else None

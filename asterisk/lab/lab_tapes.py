@@ -199,7 +199,8 @@ class Recorder:
             return
         begin = min(talk.begin, talk.answered_at)
         keys = self._home / "said" / f"{talk.number}.keys"
-        lab_keys.write(keys, begin, talk.keys.keys(begin))
+        audio = [(piece.at, piece.audio) for piece in talk.said if piece.at >= begin]
+        lab_keys.write(keys, begin, talk.keys.keys(begin), audio)
         for side, pieces in (("said", talk.said), ("heard", talk.heard)):
             tape = assemble(list(pieces), begin, at)
             folder = self._home / side
