@@ -330,6 +330,21 @@ def test_a_key_that_the_module_blocked_when_the_prompt_was_over_already() -> Non
     assert hand.verdicts == [("2", "blocked"), ("1", "taken")]
 
 
+@pytest.mark.parametrize(("how", "expected"), [("played", "blocked"), ("stopped", "taken")])
+def test_what_the_module_stopped_is_told_long_after_the_prompt(
+    how: ev.Ending, expected: str
+) -> None:
+    """The audio has stood still for a second when the prompt's end is known: its place is of then.
+    A module that had its place to open at has opened there; else the prompt's end counts."""
+    hand = guarded()
+    hand.confirm()
+    hand.after(3000).tell(ev.PlayOver(hand.now_ms, hand.now_ms - 1500, how))
+    hand.want()
+    hand.tell(ev.Pressed(hand.now_ms + 90, hand.now_ms - 1200, "1", "blocked", 100))
+    hand.take()
+    assert hand.verdicts == [("1", expected)]
+
+
 def test_typed_ahead_keys_are_delivered_when_input_begins() -> None:
     hand = guarded(BUFFER)
     hand.after(500).press("1", "buffered")

@@ -31,8 +31,9 @@ def judge(state: State, key: Pressed) -> Judged:
 
 def _judge_open(state: State, key: Pressed) -> Judged:
     """Of a key that went down while keys were open, or before the block that holds now."""
-    if _stopped(state, key):  # the prompt was over before the module knew, or it was under way
-        return "take" if key.begun_ms >= state.open_at_ms else _stop(state, key)
+    if _stopped(state, key):  # it was under way, or the prompt was over before the module knew
+        late = not state.opened_there and key.begun_ms >= state.open_at_ms
+        return "take" if late else _stop(state, key)
     in_force_ms = state.in_force_at_ms
     if in_force_ms is not None and state.closed_at_ms <= key.begun_ms < in_force_ms:
         return "conflict"

@@ -102,7 +102,8 @@ class _Step(Work):
             return
         self.set(under_way=False, left_ms=None)
         if s.name == "playing":
-            self.open(e.how, e.at_ms)
+            there = e.how == "played" and s.opening is not None and s.block_told
+            self.open(e.how, e.at_ms, there=there)
         else:
             self.changed(e.how, e.at_ms)
 

@@ -44,6 +44,7 @@ class State:
     closed_at_ms: int = 0
     in_force_at_ms: int | None = None
     open_at_ms: int = 0
+    opened_there: bool = False  # by the module itself: what it has stopped went down before
     ruled: tuple[tuple[int, KeyGuard], ...] = ()
     secret_to_ms: int = 0  # keys that went down before are told by nobody
     limit_ms: int = 0  # of "processing", now_ms

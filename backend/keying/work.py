@@ -104,11 +104,13 @@ class Work:
             self.set(opening=(name, at_ms))
 
     def open(
-        self, event: str, at_ms: int, *, obeyed: bool = False, error_ms: int | None = None
-    ) -> None:
-        """Keys are taken from now on. ``obeyed``: the module has opened already."""
+        self, event: str, at_ms: int, *, obeyed: bool = False, there: bool = False,
+        error_ms: int | None = None,
+    ) -> None:  # fmt: skip
+        """Keys are taken from now on. ``obeyed``: the module has opened already. ``there``: it must
+        have, at the place that it was told, and the news is on its way."""
         self.changed(event, at_ms, to="waiting_input", error_ms=error_ms)
-        self.set(open_at_ms=at_ms)
+        self.set(open_at_ms=at_ms, opened_there=obeyed or there)
         if obeyed:
             self.set(mode=self.open_mode)
         else:

@@ -259,6 +259,7 @@ class Proof:
         self._groups = groups(steps)
         self._begun = begun
         self._late_ms = 0.0
+        self._moments: list[tuple[float, float, str]] = []
         self._zones: list[str] = []
 
     def wrong(self, text: str) -> None:
@@ -297,6 +298,7 @@ class Proof:
         if sent != told or len(self._prompts) != ROUNDS:
             return
         pairs = list(zip(self._pressed, self._groups, strict=True))
+        self._moments = self._switches()
         self._zones = [self._zone(key) for key in self._pressed]
         for (key, group), zone in zip(pairs, self._zones, strict=True):
             if group.verdicts not in self._allowed(zone):
@@ -318,7 +320,7 @@ class Proof:
 
     def _zone(self, key: WireKey) -> str:
         at_ms = self.judged_ms(key)
-        switches = self._switches()
+        switches = self._moments
         near_ms = EDGE_MS + self._late_ms
         if any(begin - near_ms <= at_ms <= end + near_ms for begin, end, _ in switches):
             return "edge"
@@ -328,12 +330,7 @@ class Proof:
         """From when to when, on the wire's time, it switches, and what holds then."""
         opens = [(p.start_ms + PLACE_MS,) * 2 for p in self._prompts]
         ends = [self.judged_ms(key) for key in self._pressed if key.key == "#"]
-        blocks = [
-            self._told_ms(step)
-            for step in self._steps
-            if step["kind"] == "state"
-            and (step["body"]["event"], step["state"]) == ("in_force", "processing")
-        ]
+        blocks = self._blocks()
         if not len(opens) == len(ends) == len(blocks):
             self.wrong(f"{len(ends)} inputs were ended, {len(blocks)} blocks followed")
         found = [(*place, "open") for place in opens]
@@ -343,6 +340,16 @@ class Proof:
             for end, block in zip(ends, blocks, strict=False)
         ]
         return sorted(found)
+
+    def _blocks(self) -> list[float]:
+        """When the block after each input was told to be in force: the backend's word."""
+        states = [step for step in self._steps if step["kind"] == "state"]
+        found = []
+        for number, step in enumerate(states):
+            if (step["body"]["event"], step["state"]) == ("digits", "processing"):
+                rest = (s for s in states[number:] if s["body"]["event"] == "in_force")
+                found.append(self._told_ms(next(rest, step)))
+        return found
 
     def _allowed(self, zone: str) -> list[tuple[str, ...]]:
         stopped = ("blocked",) if self.talk.policy == "drop" else ("buffered", "released")
