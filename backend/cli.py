@@ -5,14 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from time import monotonic, sleep
 from typing import Any
 from urllib.parse import urlencode
 
-from backend import config
+from backend import cli_flows, config
+from backend.cli_http import ask
 from backend.errors import DialogError
 from backend.trying import cli as trying
 from backend.trying import flow_cli
@@ -49,7 +48,8 @@ def _parser() -> argparse.ArgumentParser:
     add("settings", _settings, "Every setting with its meaning and its value here.")
     add("scenarios", _scenarios, "The scenarios that calls can name.")
     trying.add_options(add("try", trying.run, trying.HELP))
-    flow_cli.add_commands(commands.add_parser("flow", help=flow_cli.HELP))
+    flows = commands.add_parser("flow", help=flow_cli.HELP, description=flow_cli.HELP)
+    cli_flows.add_commands(flow_cli.add_commands(flows))
     call = add("call", _call, "Make a call through the running backend and wait for its end.")
     call.add_argument("phone")
     call.add_argument("--file", help="sound to play first, by Asterisk's name for it")
@@ -140,24 +140,24 @@ def _call(options: argparse.Namespace) -> int:
         "external_id": options.external_id,
     }
     query = urlencode({name: value for name, value in wanted.items() if value is not None})
-    task = _http(settings, f"/originate?{query}")
+    task = ask(settings, f"/originate?{query}")
     print(f"task {task['id']}", file=sys.stderr)
     deadline = monotonic() + settings.dial_timeout_s + settings.max_call_s + 60
     while task["state"] not in ("done", "failed", "unknown") and monotonic() < deadline:
         sleep(POLL_S)
-        task = _http(settings, f"/tasks/{task['id']}")
+        task = ask(settings, f"/tasks/{task['id']}")
     print(json.dumps(task, indent=2, ensure_ascii=False))
     return 0 if task["state"] == "done" else 1
 
 
 def _task(options: argparse.Namespace) -> int:
-    task = _http(config.load(options.config), f"/tasks/{options.id}")
+    task = ask(config.load(options.config), f"/tasks/{options.id}")
     print(json.dumps(task, indent=2, ensure_ascii=False))
     return 0
 
 
 def _list_routes(options: argparse.Namespace) -> int:
-    _print_routes(_http(config.load(options.config), "/routes")["routes"])
+    _print_routes(ask(config.load(options.config), "/routes")["routes"])
     return 0
 
 
@@ -167,20 +167,20 @@ def _set_route(options: argparse.Namespace) -> int:
         "scenario": options.scenario,
         "direction": _direction(options),
     }
-    _print_routes([_http(config.load(options.config), "/routes", "PUT", wanted)])
+    _print_routes([ask(config.load(options.config), "/routes", "PUT", wanted)])
     return 0
 
 
 def _delete_route(options: argparse.Namespace) -> int:
     query = urlencode({"pattern": options.pattern, "direction": _direction(options)})
-    _print_routes([_http(config.load(options.config), f"/routes?{query}", "DELETE")])
+    _print_routes([ask(config.load(options.config), f"/routes?{query}", "DELETE")])
     return 0
 
 
 def _test_route(options: argparse.Namespace) -> int:
     settings = config.load(options.config)
     query = urlencode({"number": options.number, "direction": _direction(options)})
-    found = _http(settings, f"/routes?{query}")["routes"]
+    found = ask(settings, f"/routes?{query}")["routes"]
     _print_routes(found)
     if not found:
         print(f"no route: the default scenario, {settings.default_scenario}")
@@ -194,33 +194,6 @@ def _direction(options: argparse.Namespace) -> str:
 def _print_routes(routes: Sequence[Mapping[str, str]]) -> None:
     for route in routes:
         print(f"{route['direction']:9} {route['pattern']:24} {route['scenario']}")
-
-
-def _http(
-    settings: config.Settings, path: str, method: str = "GET", body: object = None
-) -> dict[str, Any]:
-    """A request to the backend on this machine, with a token that may change routes, if one is
-    named, else the first."""
-    names = [*settings.http_admins, *settings.http_tokens]
-    token = settings.http_tokens[names[0]].get_secret_value() if names else ""
-    request = urllib.request.Request(
-        f"http://{settings.http_host}:{settings.http_port}{path}",
-        method=method,
-        data=None if body is None else json.dumps(body).encode(),
-        headers={"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
-    )
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    try:
-        with opener.open(request, timeout=30) as response:
-            answer: dict[str, Any] = json.load(response)
-            return answer
-    except urllib.error.HTTPError as error:
-        raise DialogError(
-            f"{error.code}: {error.read().decode(errors='replace').strip()}"
-        ) from None
-    except urllib.error.URLError as error:
-        where = f"{settings.http_host}:{settings.http_port}"
-        raise DialogError(f"no backend answers at {where}: {error.reason}") from None
 
 
 if __name__ == "__main__":

@@ -155,6 +155,10 @@ class Settings(BaseSettings):
     dial_rate_per_s: float = Field(
         default=20, gt=0, le=1000, description="New calls per second at most."
     )
+    dial_pinned_only: bool = Field(
+        default=False,
+        description="This machine dials tasks of flows that are pinned to it, and no others.",
+    )
     tones_country: str = Field(
         default="ru",
         description="Whose ringing, busy and other tones dial_screened listens for.",
@@ -282,7 +286,7 @@ class Settings(BaseSettings):
         default={}, description="Clients: name=token, comma separated. None: every request is 401."
     )
     http_admins: Names = Field(
-        default=(), description="Clients that may change routes; none named: all of them."
+        default=(), description="Clients that may change routes and flows; none named: all of them."
     )
     http_token_in_query: bool = Field(
         default=False, description="Accept ?token=… (for old 1C; tokens end up in access logs)."

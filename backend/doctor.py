@@ -16,7 +16,6 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
 from pathlib import Path
@@ -36,6 +35,8 @@ from backend.call import backchannel
 from backend.call.legs import CONTEXT as LEG_CONTEXT
 from backend.call.shelf import load
 from backend.config import Settings
+from backend.doctor_finding import Finding, bad, good
+from backend.doctor_flows import check_pins
 from backend.errors import BusUnavailable, ConfigError, DialogError
 from backend.ports import (
     Letter,
@@ -53,27 +54,6 @@ MIN_FREE_BYTES = 1 << 30
 OLDEST_MAJOR, NEWEST_MAJOR = 16, 22
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One line of the report. ``mend`` says what to do; empty when all is well."""
-
-    ok: bool
-    what: str
-    mend: str = ""
-
-    def __str__(self) -> str:
-        head = f"{'ok  ' if self.ok else 'FAIL'}  {self.what}"
-        return head if self.ok or not self.mend else f"{head}\n      → {self.mend}"
-
-
-def good(what: str) -> Finding:
-    return Finding(True, what)
-
-
-def bad(what: str, mend: str) -> Finding:
-    return Finding(False, what, mend)
-
-
 def examine(settings: Settings) -> list[Finding]:
     """Every check, in the order in which a call meets the parts."""
     checks: tuple[Callable[[Settings], Iterable[Finding]], ...] = (
@@ -82,6 +62,7 @@ def examine(settings: Settings) -> list[Finding]:
         check_tables,
         check_disk,
         check_database,
+        check_pins,
         check_bus,
         check_ports,
         check_asterisk,

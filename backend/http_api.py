@@ -37,11 +37,13 @@ OUTBOUND_NAMES: Mapping[str, str] = {
 ROUTE_FIELDS = ("pattern", "scenario", "direction")  # of PUT /routes
 
 
-class _Model(BaseModel):
+class Model(BaseModel):
+    """Every answer: no other fields, frozen."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Accepted(_Model):
+class Accepted(Model):
     """A call is in the queue. A repeated external_id gets the very same answer again."""
 
     id: UUID = Field(description="The task: GET /tasks/{id} tells how far it is.")
@@ -49,7 +51,7 @@ class Accepted(_Model):
     external_id: str | None = Field(description="As you gave it.")
 
 
-class Said(_Model):
+class Said(Model):
     """One utterance."""
 
     speaker: Literal["caller", "robot"]
@@ -60,7 +62,7 @@ class Said(_Model):
     language: str | None
 
 
-class TaskAnswer(_Model):
+class TaskAnswer(Model):
     """A task. Times are ISO 8601 in UTC, null until it happened."""
 
     id: UUID
@@ -95,14 +97,14 @@ class TaskAnswer(_Model):
     change: int = Field(description="The cursor of this change.")
 
 
-class TaskList(_Model):
+class TaskList(Model):
     """Tasks asked for by their ids, in that order."""
 
     tasks: list[TaskAnswer]
     unknown: list[UUID] = Field(description="Ids that are no task.")
 
 
-class TaskChanges(_Model):
+class TaskChanges(Model):
     """Tasks that changed, the oldest change first."""
 
     tasks: list[TaskAnswer]
@@ -110,7 +112,7 @@ class TaskChanges(_Model):
     more: bool = Field(description="true: there are more; ask again at once.")
 
 
-class RouteAnswer(_Model):
+class RouteAnswer(Model):
     """A route: numbers that fit the pattern get the scenario."""
 
     pattern: str = Field(description="A number, a beginning with '*', or '_' and a pattern.")
@@ -119,27 +121,27 @@ class RouteAnswer(_Model):
     changed_at: datetime
 
 
-class RouteAnswers(_Model):
+class RouteAnswers(Model):
     """Routes; with ``number`` those that fit it, the one that counts first."""
 
     routes: list[RouteAnswer]
 
 
-class Part(_Model):
+class Part(Model):
     """One part of the backend."""
 
     ok: bool
     why: str = Field(description="For a person.")
 
 
-class Health(_Model):
+class Health(Model):
     """Whether calls can be made. ``parts`` only with a token."""
 
     status: Literal["ok", "down"]
     parts: dict[str, Part] | None = None
 
 
-class Problem(_Model):
+class Problem(Model):
     """What was wrong."""
 
     code: str = Field(description="For programs: bad_request, unauthorized, not_found, …")
@@ -147,7 +149,7 @@ class Problem(_Model):
     why: str = Field(description="For people.")
 
 
-class ErrorAnswer(_Model):
+class ErrorAnswer(Model):
     """Every answer that is not a success."""
 
     error: Problem

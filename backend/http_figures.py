@@ -12,7 +12,7 @@ from prometheus_client.registry import Collector
 
 from backend.errors import StorageUnavailable
 from backend.http_api import Health, Part
-from backend.http_flow_figures import ByVersion, flow_metrics
+from backend.http_flow_figures import ByVersion, Shares, flow_metrics, share_metric
 from backend.model import TaskState
 
 ALIVE_S = 15.0  # it is dead when nothing was heard for so long
@@ -38,6 +38,7 @@ class Overview(Protocol):
     def count_calls(self) -> Mapping[tuple[str, str], int]: ...
     def count_events(self) -> int: ...
     def count_flows(self) -> ByVersion: ...
+    def flow_shares(self) -> Shares: ...
     def processes(self, within_s: float) -> Sequence[WhoIsThere]: ...
 
 
@@ -145,7 +146,10 @@ class Figures(Collector):
         events = GaugeMetricFamily("dialog_events", "AMI events stored, about.")
         events.add_metric([], self._overview.count_events())
         seen = self._overview.processes(ALIVE_S)
-        flows = flow_metrics(self._overview.count_flows())
+        flows = [
+            share_metric(self._overview.flow_shares()),
+            *flow_metrics(self._overview.count_flows()),
+        ]
         return [tasks, calls, events, *flows, *_of_bus(seen), *_of_processes(seen)]
 
 

@@ -15,7 +15,21 @@ from prometheus_client.core import (
 Values = Mapping[str, float]
 ByVersion = Mapping[tuple[str, str], Values]  # (flow, version) → figure → value
 
+Shares = Mapping[tuple[str, str], float]  # (flow, version) → percent of the callers
+
 LABELS = ("flow", "version")
+VERDICTS = (
+    "taken",
+    "blocked",
+    "buffered",
+    "released",
+    "conflict",
+    "discarded",
+    "lost",
+    "lost_blocked",
+    "other",
+)
+ALARMS = ("block_limit", "overrun", "no_report", "guard_refused")
 _COUNTERS = {
     "calls": ("dialog_flow_calls", "Calls that began the flow."),
     "calls_failed": ("dialog_flow_calls_failed", "Calls in which the flow failed."),
@@ -44,10 +58,20 @@ def flow_metrics(found: ByVersion) -> Iterable[Metric]:
         for place, values in found.items():
             counter.add_metric(place, values.get(name, 0))
         yield counter
-    yield _labelled(found, "keys_", "dialog_keys", "Keys by what became of them.", "verdict")
-    yield _labelled(found, "alarms.", "dialog_key_alarms", "Alarms of the guard.", "alarm")
+    keys, alarms = "Keys by what became of them.", "Alarms of the guard."
+    yield _labelled(found, "keys_", VERDICTS, "dialog_keys", keys, "verdict")
+    yield _labelled(found, "alarms.", ALARMS, "dialog_key_alarms", alarms, "alarm")
     for name, (metric, text) in _HISTOGRAMS.items():
         yield _histogram(found, name, metric, text)
+
+
+def share_metric(shares: Shares) -> Metric:
+    """Which published versions calls get."""
+    text = "Percent of the callers who get this published version; of test numbers alone: 0."
+    share = GaugeMetricFamily("dialog_flow_share_percent", text, labels=LABELS)
+    for place, percent in shares.items():
+        share.add_metric(place, percent)
+    return share
 
 
 def _rates(found: ByVersion) -> Iterable[Metric]:
@@ -71,14 +95,15 @@ def _rates(found: ByVersion) -> Iterable[Metric]:
 
 
 def _labelled(
-    found: ByVersion, prefix: str, metric: str, text: str, label: str
+    found: ByVersion, prefix: str, known: Iterable[str], metric: str, text: str, label: str
 ) -> CounterMetricFamily:
-    """A counter with one more label: the rest of each figure's name behind ``prefix``."""
+    """A counter with one more label: the rest of each figure's name behind ``prefix``. What is
+    ``known`` is there from the start, as 0: an increase from nothing would not be seen."""
     counter = CounterMetricFamily(metric, text, labels=(*LABELS, label))
     for place, values in found.items():
-        for name in sorted(values):
-            if name.startswith(prefix):
-                counter.add_metric((*place, name.removeprefix(prefix)), values[name])
+        told = {name.removeprefix(prefix) for name in values if name.startswith(prefix)}
+        for name in sorted(told.union(known)):
+            counter.add_metric((*place, name), values.get(prefix + name, 0))
     return counter
 
 

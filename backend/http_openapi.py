@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from backend.http_api import (
@@ -21,8 +22,9 @@ from backend.http_api import (
     TaskChanges,
     TaskList,
 )
+from backend.http_flows import ACTIONS, FLOW_MODELS, ORDER_FIELDS, PUT_FIELDS
 
-_MODELS = (
+_MODELS: tuple[type[BaseModel], ...] = (
     Accepted,
     TaskAnswer,
     TaskList,
@@ -31,6 +33,7 @@ _MODELS = (
     RouteAnswers,
     Health,
     ErrorAnswer,
+    *FLOW_MODELS,
 )
 
 _DIAL_PARAMETERS: tuple[tuple[str, str], ...] = (
@@ -63,7 +66,12 @@ def openapi(version: str) -> dict[str, Any]:
         "paths": _paths(),
         "components": {
             "schemas": schemas["$defs"]
-            | {"OutboundCall": _outbound_schema(), "NewRoute": _route_schema()},
+            | {
+                "OutboundCall": _outbound_schema(),
+                "NewRoute": _route_schema(),
+                "NewFlow": _new_flow_schema(),
+                "FlowOrder": _flow_order_schema(),
+            },
             "securitySchemes": {
                 "bearer": {"type": "http", "scheme": "bearer"},
                 "basic": {
@@ -89,6 +97,9 @@ def _paths() -> dict[str, Any]:
         "/tasks/{id}": {"get": _one_task()},
         "/tasks": {"get": _many_tasks()},
         "/routes": {"get": _list_routes(), "put": _put_route(), "delete": _delete_route()},
+        "/flows": {"get": _list_flows(), "put": _put_flow()},
+        "/flows/{name}": {"get": _one_flow(), "post": _order_flow()},
+        "/flows/{name}/versions/{version}": {"get": _flow_text()},
         "/recordings/{path}": {"get": _recording()},
         "/health": {
             "get": {
@@ -223,7 +234,7 @@ def _delete_route() -> dict[str, Any]:
     }
 
 
-_NOT_ADMIN = "this client may not change routes (setting http_admins)"
+_NOT_ADMIN = "this client may not change routes and flows (setting http_admins)"
 
 
 def _route_schema() -> dict[str, Any]:
@@ -238,6 +249,93 @@ def _route_schema() -> dict[str, Any]:
             name: {"type": "string", "description": texts[name]} for name in ROUTE_FIELDS
         },
         "required": ["pattern", "scenario"],
+        "additionalProperties": False,
+    }
+
+
+def _list_flows() -> dict[str, Any]:
+    return {
+        "summary": "The published flows: who gets which version.",
+        "responses": _responses({"200": _answer("RolloutAnswers", "the flows, by name")}),
+    }
+
+
+def _put_flow() -> dict[str, Any]:
+    answers = _responses(
+        {"200": _answer("FlowAnswer", "it is the candidate; no call gets it yet")},
+        **{"403": _NOT_ADMIN, "413": "too large", "415": "not application/json"},
+    )
+    answers["400"] = _answer("FlowErrorAnswer", "all that is wrong, with lines and nodes")
+    return {
+        "summary": "Hand in a version of a flow. One that cannot be used is refused.",
+        "requestBody": _json_of("NewFlow"),
+        "responses": answers,
+    }
+
+
+def _one_flow() -> dict[str, Any]:
+    return {
+        "summary": "A flow: its versions, their figures, who did what.",
+        "parameters": [_path("name")],
+        "responses": _responses({"200": _answer("FlowAnswer", "the flow")}, **{"404": _NO_FLOW}),
+    }
+
+
+def _order_flow() -> dict[str, Any]:
+    return {
+        "summary": "A step of the roll-out. Calls that begin now go by it.",
+        "parameters": [_path("name")],
+        "requestBody": _json_of("FlowOrder"),
+        "responses": _responses(
+            {"200": _answer("FlowAnswer", "as it is now")},
+            **{"403": _NOT_ADMIN, "404": _NO_FLOW, "415": "not application/json"},
+        ),
+    }
+
+
+def _flow_text() -> dict[str, Any]:
+    return {
+        "summary": "The text of a version.",
+        "parameters": [_path("name"), _path("version")],
+        "responses": _responses({"200": _answer("FlowText", "it")}, **{"404": "no such version"}),
+    }
+
+
+_NO_FLOW = "no flow of that name was published"
+
+
+def _new_flow_schema() -> dict[str, Any]:
+    texts = {
+        "text": "The flow's file. Its name and version come from it.",
+        "format": "yaml (default) or json.",
+        "note": "A line for the history.",
+    }
+    return {
+        "type": "object",
+        "properties": {name: {"type": "string", "description": texts[name]} for name in PUT_FIELDS},
+        "required": ["text"],
+        "additionalProperties": False,
+    }
+
+
+def _flow_order_schema() -> dict[str, Any]:
+    names = {"type": "array", "items": {"type": "string"}}
+    limit = "test, share, all: the new limit; left out: as it was."
+    known: dict[str, dict[str, Any]] = {
+        "action": {"type": "string", "enum": list(ACTIONS)},
+        "numbers": {**names, "description": "test: who gets it; left out: those of last time."},
+        "percent": {"type": "number", "description": "share: more than 0, at most 100."},
+        "nodes": {**names, "description": "pin: the machines."},
+        "min_calls": {"type": "integer", "description": limit},
+        "error_percent": {"type": "number", "description": limit},
+        "loss_percent": {"type": "number", "description": limit},
+        "version": {"type": "string", "description": "Refused unless this one is under way."},
+        "reason": {"type": "string", "description": "A line for the history."},
+    }
+    return {
+        "type": "object",
+        "properties": {name: known[name] for name in ORDER_FIELDS},
+        "required": ["action"],
         "additionalProperties": False,
     }
 
@@ -261,6 +359,15 @@ def _outbound_schema() -> dict[str, Any]:
         "required": ["destinationNumber"],
         "additionalProperties": False,
     }
+
+
+def _path(name: str) -> dict[str, Any]:
+    return {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+
+
+def _json_of(schema: str) -> dict[str, Any]:
+    content = {"application/json": {"schema": {"$ref": f"#/components/schemas/{schema}"}}}
+    return {"required": True, "content": content}
 
 
 def _query(name: str, text: str, required: bool = False) -> dict[str, Any]:

@@ -34,6 +34,7 @@ from backend.http_docs import page
 from backend.http_figures import Figures, Overview, health
 from backend.http_openapi import openapi
 from backend.model import Task, TaskRequest
+from backend.web_flows import FlowDesk, add_flows
 from backend.web_recordings import add_recordings
 from backend.web_routing import RouteList, add_routing
 from backend.web_wire import Refused, json_answer, json_body, number_of, query, uuid_of
@@ -58,7 +59,7 @@ class TaskBook(Protocol):
 @dataclass(frozen=True, slots=True)
 class Door:
     """Who may come in, and what may be asked. ``clients``: name → token; ``admins``: those that
-    may change routes, none named: all."""
+    may change routes and flows, none named: all."""
 
     rules: Rules
     clients: Mapping[str, str] = field(repr=False)
@@ -77,7 +78,9 @@ class Door:
         return f"{self.recordings_url.rstrip('/')}/{quote(path.removeprefix(folder))}"
 
 
-def create_app(door: Door, tasks: TaskBook, overview: Overview, routes: RouteList) -> Flask:
+def create_app(
+    door: Door, tasks: TaskBook, overview: Overview, routes: RouteList, flows: FlowDesk
+) -> Flask:
     """The WSGI application."""
     app = Flask("asterisk-dialog", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
@@ -87,6 +90,7 @@ def create_app(door: Door, tasks: TaskBook, overview: Overview, routes: RouteLis
     _dial_routes(app, door, tasks)
     _task_routes(app, door, tasks)
     add_routing(app, routes, door.rules, door.admins)
+    add_flows(app, flows, door.rules, door.admins)
     add_recordings(app, door.recordings)
     _operator_routes(app, door, overview, figures)
     _error_answers(app)
@@ -265,7 +269,7 @@ def _storage_away(error: StorageUnavailable) -> Response:
 
 def _http_error(error: HTTPException) -> Response:
     status = error.code or 500
-    whys = {404: "there is no such address", 413: f"at most {MAX_BODY_BYTES} bytes"}
+    whys = {404: "there is no such address", 413: f"at most {request.max_content_length} bytes"}
     why = whys.get(status) or (error.description or error.name)
     response = json_answer(problem(error.name.lower().replace(" ", "_"), why), status)
     if status == 405 and (methods := getattr(error, "valid_methods", None)):

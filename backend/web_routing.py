@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection, Sequence
 from typing import Protocol
 
-from flask import Flask, Response, g
+from flask import Flask, Response
 
 from backend.dialing.policy import Rules, known_scenario
 from backend.dialing.routing import (
@@ -18,7 +18,7 @@ from backend.dialing.routing import (
 )
 from backend.errors import BadRequest
 from backend.http_api import ROUTE_FIELDS, problem, route_answer
-from backend.web_wire import Refused, json_answer, json_body, query
+from backend.web_wire import json_answer, json_body, query, refuse_others
 
 _NUMBER = re.compile(r"[0-9A-Za-z+#*.@_-]{1,64}")
 
@@ -49,7 +49,7 @@ def add_routing(app: Flask, routes: RouteList, rules: Rules, admins: Collection[
     @app.put("/routes")
     def put_route() -> Response:
         query(known=())
-        _refuse_others(admins)
+        refuse_others(admins, "routes")
         params = _texts(json_body(ROUTE_FIELDS))
         pattern = check_pattern(_required(params, "pattern"))
         direction = check_direction(params.get("direction", "inbound"))
@@ -59,17 +59,12 @@ def add_routing(app: Flask, routes: RouteList, rules: Rules, admins: Collection[
     @app.delete("/routes")
     def delete_route() -> Response:
         params = _texts(query(known=("pattern", "direction")))
-        _refuse_others(admins)
+        refuse_others(admins, "routes")
         direction = check_direction(params.get("direction", "inbound"))
         found = routes.remove(_storable(_required(params, "pattern")), direction)
         if found is None:
             return json_answer(problem("not_found", "there is no such route", "pattern"), 404)
         return json_answer(route_answer(found))
-
-
-def _refuse_others(admins: Collection[str]) -> None:
-    if admins and g.client not in admins:
-        raise Refused(403, "forbidden", "this client may not change routes (setting http_admins)")
 
 
 def _texts(params: dict[str, object]) -> dict[str, str]:

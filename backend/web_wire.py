@@ -89,6 +89,13 @@ def _no_constant(name: str) -> object:
     raise ValueError(f"{name} is no JSON")
 
 
+def refuse_others(admins: Collection[str], what: str) -> None:
+    """Raises Refused for a client that may not change ``what``. No admins: everybody may."""
+    if admins and g.client not in admins:
+        why = f"this client may not change {what} (setting http_admins)"
+        raise Refused(403, "forbidden", why)
+
+
 def uuid_of(parameter: str, text: str) -> UUID:
     try:
         if len(text) in (32, 36):

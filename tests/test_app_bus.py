@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -20,6 +22,7 @@ from backend.errors import ConfigError
 from backend.model import CallEnded, CallStarted, CallStep, Outcome, Reason, Record, TaskState
 from tests.fakes.redis_server import PASSWORD, RedisServer
 
+ROOT = Path(__file__).parents[1]
 NOW = datetime(2026, 11, 28, 12, tzinfo=UTC)
 CALL = uuid4()
 STARTED = CallStarted(
@@ -97,6 +100,14 @@ def test_each_bus_by_its_name() -> None:
         carrier.close()
     assert wheres == ["postgres channel t", "redis h:6379 channel t", "kafka h:1 topic t"]
     assert open_carrier(config.load(bus="off"), dsn, "voice-0") is None
+
+
+def test_packages_are_loaded_only_when_they_are_needed() -> None:
+    code = (
+        "import sys, backend.app.bus; "
+        "assert not {'redis', 'confluent_kafka'} & {name.split('.')[0] for name in sys.modules}"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
 def test_a_wrong_address_ends_the_start() -> None:

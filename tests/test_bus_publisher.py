@@ -204,6 +204,24 @@ def test_stop_does_not_wait_for_a_bus_that_is_away(
     assert "50 more events were not delivered" in caplog.text
 
 
+def test_stop_gives_up_a_bus_that_hangs(
+    bus: FakeBus, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its thread is left behind in the bus's hands; what comes of it counts no more."""
+    monkeypatch.setattr(module, "SEND_S", 0.05)
+    publisher = start()
+    until(lambda: publisher.figures()["bus_connected"])
+    bus.open.clear()
+    for n in range(50):
+        publisher.publish(event(n))
+    publisher.stop(0.1)
+    assert publisher.figures()["bus_dropped_timed_out"] == 50
+    bus.open.set()
+    bus.wait_for(1)
+    until(lambda: bus.closed)
+    assert balance(publisher) == 50
+
+
 def test_an_idle_connection_is_looked_at(
     bus: FakeBus, start: Start, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

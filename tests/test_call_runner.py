@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -91,6 +91,7 @@ class Run:
         own_fork: bool = False,
         stopping: bool = False,
         route: str | None = None,
+        published: Callable[[str], Mapping[str, ScenarioFunction]] = lambda _: {},
     ) -> None:
         self.agi = agi or FakeAgi(DIALOG_TASK=TASK, DIALOG_FORK_ID="fork-1")
         self.streams = FakeStreams()
@@ -114,6 +115,7 @@ class Run:
             prompts=FakePrompts(),
             stopping=lambda: stopping,
             legs=LegServices(LegDesk(), EventWatch(), Rules()),
+            published=published,
         )
         run_call(self.agi, requested, services)
 
@@ -275,3 +277,28 @@ def test_the_kind_of_its_channel(channel: str, target: str, kind: str) -> None:
     agi = FakeAgi(DIALOG_FORK_ID="fork-1", target_uri=target)
     agi.env["agi_channel"] = channel
     assert Run(lambda call: None, agi).started.channel_kind == kind
+
+
+@pytest.mark.parametrize(
+    ("task", "caller_key"), [(TASK, "79161234567"), ("", "100")], ids=["outbound", "inbound"]
+)
+def test_a_published_flow_goes_before_a_file_and_is_chosen_by_the_other_side(
+    task: str, caller_key: str
+) -> None:
+    asked: list[str] = []
+
+    def published(key: str) -> Mapping[str, ScenarioFunction]:
+        asked.append(key)
+        return {"test": lambda _: "published", "other": lambda _: "entered"}
+
+    agi = FakeAgi(DIALOG_TASK=task, DIALOG_FORK_ID="f", DIALOG_NUMBER="79161234567")
+    assert Run(lambda _: "the file's", agi, published=published).ended.result == "published"
+    assert asked == [caller_key], "once a call: what it enters later is of the same moment"
+
+
+def test_what_the_files_hold_stays_where_nothing_is_published() -> None:
+    def enter(call: Call) -> bool:
+        return call.entering.knows("other")
+
+    run = Run(enter, published=lambda _: {"other": lambda _: None})
+    assert run.ended.result is True, "what is published can be entered by it"

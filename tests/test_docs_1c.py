@@ -16,6 +16,7 @@ from sqlalchemy import Engine
 from backend.dialing.policy import Rules
 from backend.http_openapi import openapi
 from backend.model import Outcome, Reason, TaskState
+from backend.storage.flows import Flows
 from backend.storage.routes import Routes
 from backend.storage.tasks import Tasks
 from backend.storage.upkeep import Overview
@@ -54,7 +55,9 @@ def query(**params: str) -> str:
 def client(engine: Engine) -> FlaskClient:
     rules = Rules(variables=("client",), scenarios=("article",))
     door = Door(rules, {"1c": TOKEN})
-    return create_app(door, Tasks(engine), Overview(engine), Routes(engine)).test_client()
+    return create_app(
+        door, Tasks(engine), Overview(engine), Routes(engine), Flows(engine)
+    ).test_client()
 
 
 def get(client: FlaskClient, path: str, **params: str) -> tuple[int, Any]:

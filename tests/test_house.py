@@ -47,6 +47,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "keying": FOUNDATION,
     "flow": FOUNDATION | {"keying"},
     "flow.run": FOUNDATION | PURE | {"ports", "call"},  # the interpreter is no pure one
+    "flow.fallback": FOUNDATION | {"flow"},  # a thread
     "dialing.outcomes": FOUNDATION,
     "dialing.progress": FOUNDATION | {"dialing.outcomes"},
     "dialing.policy": FOUNDATION,
@@ -83,15 +84,15 @@ def modules() -> list[Path]:
 
 def room_of(dotted: str) -> str:
     """``dialing.policy`` where a file has rules of its own, ``ami`` for every ``ami_…`` file,
-    ``web`` for the ``web…`` and ``http_…`` files, ``ws_frames`` for ``ws_…``, else the first
-    part."""
+    ``web`` for the ``web…`` and ``http_…`` files, ``ws_frames`` for ``ws_…``, the same for
+    ``cli…`` and ``doctor…``, else the first part."""
     parts = dotted.split(".")
     two = ".".join(parts[:2])
     if two in MAY_IMPORT:
         return two
-    family = {"ami": "ami", "web": "web", "http": "web", "ws": "ws_frames"}.get(
-        parts[0].split("_")[0]
-    )
+    families = {"http": "web", "ws": "ws_frames"}
+    families |= {name: name for name in ("ami", "cli", "doctor", "web")}
+    family = families.get(parts[0].split("_")[0])
     return family or parts[0]
 
 

@@ -24,6 +24,7 @@ class Seen:
 class FakeOverview:
     flows: Mapping[tuple[str, str], Mapping[str, float]] = field(default_factory=dict)
     seen: Sequence[Seen] = ()
+    shares: Mapping[tuple[str, str], float] = field(default_factory=dict)
 
     def count_tasks(self) -> Mapping[TaskState, int]:
         return {}
@@ -36,6 +37,9 @@ class FakeOverview:
 
     def count_flows(self) -> Mapping[tuple[str, str], Mapping[str, float]]:
         return self.flows
+
+    def flow_shares(self) -> Mapping[tuple[str, str], float]:
+        return self.shares
 
     def processes(self, within_s: float) -> Sequence[Seen]:
         return self.seen
@@ -86,6 +90,14 @@ def test_rates_and_counters_by_flow_and_version() -> None:
     assert {name: found[name] for name in wanted} == wanted
 
 
+def test_what_never_happened_is_there_as_0() -> None:
+    """Prometheus sees no increase of a series that begins with 1."""
+    found = samples(FakeOverview({("pay", "ab12"): {"calls": 1}}))
+    for verdict in ("taken", "lost", "other"):
+        assert found[f"dialog_keys_total{{flow=pay,verdict={verdict},version=ab12}}"] == 0
+    assert found["dialog_key_alarms_total{alarm=overrun,flow=pay,version=ab12}"] == 0
+
+
 def test_a_rate_of_nothing_is_left_out() -> None:
     found = samples(FakeOverview({("pay", "ab12"): {"calls": 1}}))
     assert not [name for name in found if "_rate" in name or "dialog_guard" in name]
@@ -129,3 +141,9 @@ def test_the_bus_of_each_process() -> None:
     }
     assert {name: found[name] for name in wanted} == wanted
     assert not [name for name in found if "process_bus" in name]
+
+
+def test_who_gets_which_published_version() -> None:
+    found = samples(FakeOverview(shares={("pay", "ab12"): 95.0, ("pay", "cd34"): 5.0}))
+    assert found[f"dialog_flow_share_percent{{{PAY}}}"] == 95.0
+    assert found["dialog_flow_share_percent{flow=pay,version=cd34}"] == 5.0

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from sqlalchemy import Engine, func, select
 
 from backend.model import CallStep, StepKind
-from backend.storage.apply import RecordStore
+from backend.storage.apply import RecordRefused, RecordStore
 from backend.storage.figures import BUCKETS_S, KEYS, FlowFigures, bucket, figures_of
 from backend.storage.tables import steps
 from backend.storage.upkeep import Steps
@@ -181,9 +181,27 @@ def test_what_cannot_be_stored_counts_nothing(engine: Engine) -> None:
     talk = Talk()
     talk.key("blocked", "playing")
     bad = CallStep(talk.call, None, 2**40, NOW, "key", *PLACE, "pin", "playing", 0, {})
-    with pytest.raises(Exception, match="integer"):
+    with pytest.raises(RecordRefused, match="integer"):
         RecordStore(engine).store([*talk.steps, bad])
     assert FlowFigures(engine).all() == {}
+
+
+def test_a_step_twice_in_a_batch_counts_once(engine: Engine) -> None:
+    talk = Talk()
+    talk.key("blocked", "playing")
+    assert RecordStore(engine).store(talk.steps * 3) == 1
+    assert stored(engine) == {"keys_blocked": 1}
+
+
+def test_what_postgresql_cannot_keep_is_cleaned(engine: Engine) -> None:
+    talk = Talk(flow="pa\0y", version="ab\ud80012")
+    talk.add("node", text="nul \0", number=float("nan"))
+    talk.key("taken", "waiting_input")
+    RecordStore(engine).store(talk.steps)
+    assert FlowFigures(engine).all() == {("pay", "ab\ufffd12"): {"keys_taken": 1}}
+    with engine.connect() as connection:
+        rows = connection.execute(select(steps.c.flow, steps.c.body).order_by(steps.c.n)).all()
+    assert tuple(rows[0]) == ("pay", {"text": "nul ", "number": None})
 
 
 def test_flows_versions_and_no_flow_are_told_apart(engine: Engine) -> None:

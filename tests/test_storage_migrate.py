@@ -61,7 +61,7 @@ def test_many_may_start_at_once(bare: Engine) -> None:
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(start, range(8)))
     with bare.connect() as connection:
-        assert current(connection) == "0003"
+        assert current(connection) == "0004"
 
 
 def test_a_newer_database_is_refused(bare: Engine) -> None:

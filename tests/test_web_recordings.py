@@ -29,7 +29,7 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def client(folder: Path) -> FlaskClient:
     door = Door(Rules(), {"1c": TOKEN}, recordings=folder)
-    return create_app(door, object(), object(), object()).test_client()  # type: ignore[arg-type]
+    return create_app(door, object(), object(), object(), object()).test_client()  # type: ignore[arg-type]
 
 
 def get(client: FlaskClient, path: str, **headers: str) -> TestResponse:

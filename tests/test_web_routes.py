@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from base64 import b64encode
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -47,6 +48,7 @@ from backend.model import (
 )
 from backend.storage.apply import RecordStore
 from backend.storage.engine import make_engine
+from backend.storage.flows import Flows
 from backend.storage.routes import Routes
 from backend.storage.tasks import Tasks
 from backend.storage.upkeep import Instance, Instances, Overview
@@ -64,6 +66,11 @@ RULES = Rules(
 DOOR = Door(RULES, {"1c": TOKEN, "robot": "another"}, node="here")
 
 
+def whole(door: Door, engine: Engine) -> Flask:
+    """The application over this database."""
+    return create_app(door, Tasks(engine), Overview(engine), Routes(engine), Flows(engine))
+
+
 @pytest.fixture
 def tasks(engine: Engine) -> Tasks:
     return Tasks(engine)
@@ -71,7 +78,7 @@ def tasks(engine: Engine) -> Tasks:
 
 @pytest.fixture
 def app(engine: Engine, tasks: Tasks) -> Flask:
-    return create_app(DOOR, tasks, Overview(engine), Routes(engine))
+    return whole(DOOR, engine)
 
 
 @pytest.fixture
@@ -83,7 +90,9 @@ def client(app: Flask) -> FlaskClient:
 def away() -> Iterator[FlaskClient]:
     """The application while PostgreSQL is away."""
     engine = make_engine("postgresql://x@127.0.0.1:17998/x", name="test")
-    yield create_app(DOOR, Tasks(engine), Overview(engine), Routes(engine)).test_client()
+    yield create_app(
+        DOOR, Tasks(engine), Overview(engine), Routes(engine), Flows(engine)
+    ).test_client()
     engine.dispose()
 
 
@@ -404,14 +413,16 @@ def test_a_token_in_the_query_only_where_switched_on(
     address = f"/originate?phone=123456&token={TOKEN}"
     assert client.get(address).status_code == 401
     door = Door(RULES, {"1c": TOKEN}, token_in_query=True)
-    old = create_app(door, tasks, Overview(engine), Routes(engine)).test_client()
+    old = whole(door, engine).test_client()
     assert old.get(address).status_code == 200
     assert old.get(f"{address}&token={TOKEN}").status_code == 401
     assert old.get(address.replace(TOKEN, "x")).status_code == 401
 
 
 def test_no_clients_no_entry(engine: Engine, tasks: Tasks) -> None:
-    client = create_app(Door(RULES, {}), tasks, Overview(engine), Routes(engine)).test_client()
+    client = create_app(
+        Door(RULES, {}), tasks, Overview(engine), Routes(engine), Flows(engine)
+    ).test_client()
     assert get(client, "/docs").status_code == 401
     assert client.get("/docs", headers=basic("", "")).status_code == 401
 
@@ -420,7 +431,7 @@ def test_the_access_log_holds_no_secret_and_no_number(
     engine: Engine, tasks: Tasks, caplog: pytest.LogCaptureFixture
 ) -> None:
     door = Door(RULES, {"1c": TOKEN}, token_in_query=True)
-    client = create_app(door, tasks, Overview(engine), Routes(engine)).test_client()
+    client = whole(door, engine).test_client()
     with caplog.at_level(logging.DEBUG):
         client.get(f"/originate?phone=79161234567&token={TOKEN}")
         client.get("/a%0Ab")
@@ -456,7 +467,7 @@ def test_errors_have_one_shape(client: FlaskClient) -> None:
 
 
 def test_a_mistake_of_ours_is_500_and_logged(caplog: pytest.LogCaptureFixture) -> None:
-    client = create_app(DOOR, object(), object(), object()).test_client()  # type: ignore[arg-type]
+    client = create_app(DOOR, object(), object(), object(), object()).test_client()  # type: ignore[arg-type]
     answer = get(client, "/tasks?changed_since=0")
     assert answer.status_code == 500
     assert ErrorAnswer.model_validate(body(answer)).error.code == "internal"
@@ -521,13 +532,18 @@ def test_metrics(client: FlaskClient, engine: Engine) -> None:
         assert line in text.splitlines()
 
 
+def described_as(rule: str) -> str:
+    """``/tasks/<task_id>`` as OpenAPI writes it."""
+    return re.sub(r"<(?:path:)?(?:task_)?(\w+)>", r"{\1}", rule)
+
+
 def test_every_route_is_described_and_every_description_is_a_route(
     app: Flask, client: FlaskClient
 ) -> None:
     described = body(get(client, "/openapi.json"))
     assert described == json.loads(json.dumps(openapi("0.1.0")))
     routes = {
-        (rule.rule.replace("<task_id>", "{id}").replace("<path:path>", "{path}"), method.lower())
+        (described_as(rule.rule), method.lower())
         for rule in app.url_map.iter_rules()
         for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
     }
@@ -705,7 +721,7 @@ def test_deleting_asks_for_a_pattern(client: FlaskClient) -> None:
 
 def test_only_admins_change_routes_where_there_are_some(tasks: Tasks, engine: Engine) -> None:
     door = Door(RULES, {"1c": TOKEN, "admin": "another"}, admins=("admin",))
-    client = create_app(door, tasks, Overview(engine), Routes(engine)).test_client()
+    client = whole(door, engine).test_client()
     fields = {"pattern": "1", "scenario": "article"}
     refused = put_route(client, **fields)
     assert (refused.status_code, body(refused)["error"]["code"]) == (403, "forbidden")
@@ -727,7 +743,7 @@ def test_a_task_without_a_scenario_gets_that_of_its_numbers_route(
 ) -> None:
     known = {"123": "survey", "456": "gone"}
     door = Door(replace(RULES, route=known.get), {"1c": TOKEN})
-    client = create_app(door, tasks, Overview(engine), Routes(engine)).test_client()
+    client = whole(door, engine).test_client()
 
     def scenario(address: str) -> str:
         task = tasks.get(UUID(body(get(client, address))["id"]))

@@ -13,16 +13,20 @@ from sqlalchemy import Engine
 
 from backend.ami_events import EventLog
 from backend.ami_listener import AmiConnection
+from backend.app.bus import ProcessBus
+from backend.app.flows import tell_fall_back
 from backend.app.home import Heartbeat, Home, Records, ami_account, journal_root
 from backend.config import Settings
 from backend.dialing.dialer import Dialer
 from backend.dialing.sweeper import Sweeper
 from backend.errors import AsteriskError, StorageUnavailable
+from backend.flow.fallback import FallBack
 from backend.model import Outcome, Task
 from backend.protocol.ami import Message
 from backend.storage.backlog import Backlog
 from backend.storage.drain import drain_leftovers
 from backend.storage.engine import make_engine
+from backend.storage.flow_review import FlowReview
 from backend.storage.store import KeyValues
 from backend.storage.tasks import OpenTask, Tasks
 from backend.storage.upkeep import Events, Instance, Instances, Steps
@@ -35,8 +39,17 @@ log = logging.getLogger(__name__)
 class NodeTasks:
     """This machine's tasks, as the dialer and the sweeper need them."""
 
-    def __init__(self, tasks: Tasks, waiter: Waiter, backlog: Backlog, me: Instance) -> None:
+    def __init__(
+        self,
+        tasks: Tasks,
+        waiter: Waiter,
+        backlog: Backlog,
+        me: Instance,
+        *,
+        pinned_only: bool = False,
+    ) -> None:
         self._tasks = tasks
+        self._pinned_only = pinned_only
         self._backlog = backlog
         self._me = me
         self.wait = waiter.wait
@@ -46,7 +59,8 @@ class NodeTasks:
         return self._tasks.in_progress(self._me.node)
 
     def claim(self, limit: int) -> list[Task]:
-        return self._tasks.claim(self._me.node, self._me.id, limit)
+        me = self._me
+        return self._tasks.claim(me.node, me.id, limit, pinned_only=self._pinned_only)
 
     def settle(self, task_id: UUID, outcome: Outcome, *, error: str | None = None) -> bool:
         return self._tasks.settle(task_id, outcome, error=error)
@@ -88,7 +102,13 @@ def run_control(stop: threading.Event, ready: Ready, home: Home) -> None:
         ami = AmiConnection(ami_account(settings, events="on"), listeners=[events, wake])
         waiter = Waiter(engine)
         rooms.callback(waiter.close)
-        tasks = NodeTasks(Tasks(engine), waiter, Backlog(journal_root(settings)), me)
+        tasks = NodeTasks(
+            Tasks(engine),
+            waiter,
+            Backlog(journal_root(settings)),
+            me,
+            pinned_only=settings.dial_pinned_only,
+        )
         sweeper = Sweeper(tasks, ami, asterisk_started_at=lambda: events.asterisk_started_at)
         wake.sweeper = sweeper
         dialer = Dialer(
@@ -101,10 +121,13 @@ def run_control(stop: threading.Event, ready: Ready, home: Home) -> None:
         upkeep = threading.Thread(
             target=_keep_up, args=(stop, records, engine, settings), name="upkeep"
         )
+        bus = ProcessBus(home, "control", rooms)
+        fall_back = FallBack(FlowReview(engine), lambda fell: tell_fall_back(bus, fell))
         for start, end in (
             (ami.start, ami.stop),
             (sweeper.start, sweeper.stop),
             (dialer.start, dialer.stop),
+            (fall_back.start, fall_back.stop),
             (upkeep.start, lambda: upkeep.join(10)),
         ):
             start()
@@ -113,19 +136,27 @@ def run_control(stop: threading.Event, ready: Ready, home: Home) -> None:
 
         def figures() -> dict[str, Any]:
             return {
-                "ami_connected": ami.connected,
-                "ami_error": ami.last_error,
-                "ami_clock_skew_s": ami.clock_skew_s,
-                "ami_events": events.received_total,
-                "ami_events_dropped": events.dropped_total,
-                "ami_gaps": events.gaps_total,
+                **_of_asterisk(ami, events),
                 "originates": dialer.sent_total,
                 "originates_refused": dialer.refused_total,
                 "swept": sweeper.settled_total,
+                "flows_taken_back": fall_back.taken_back_total,
                 **records.figures(),
+                **bus.figures(),
             }
 
         Heartbeat(Instances(engine), me).run(stop, figures)
+
+
+def _of_asterisk(ami: AmiConnection, events: EventLog) -> dict[str, Any]:
+    return {
+        "ami_connected": ami.connected,
+        "ami_error": ami.last_error,
+        "ami_clock_skew_s": ami.clock_skew_s,
+        "ami_events": events.received_total,
+        "ami_events_dropped": events.dropped_total,
+        "ami_gaps": events.gaps_total,
+    }
 
 
 def _keep_up(stop: threading.Event, records: Records, engine: Engine, settings: Settings) -> None:

@@ -13,6 +13,7 @@ from backend.agi_server import AgiServer, ThreadedAgi, listen, request_of
 from backend.ami_listener import AmiConnection
 from backend.ami_watch import EventWatch
 from backend.app.bus import ProcessBus
+from backend.app.flows import Published, watch_flows
 from backend.app.home import (
     Heartbeat,
     Home,
@@ -56,7 +57,6 @@ DRAIN_S = 5.0  # for calls in progress when the backend stops; then their AGI co
 SYNTHESIS_S = 10.0  # for each part of a prompt that is not in the cache
 SWITCH_S = 0.0005
 CONNECTIONS = 10  # to PostgreSQL, for what calls ask
-MAX_TOLD = 20  # refused files in a heartbeat
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,11 +90,13 @@ def run_voice(stop: threading.Event, ready: Ready, spec: VoiceSpec) -> None:
         ami.start()
         rooms.callback(ami.stop)
         routes = watch_routes(settings, engine, rooms)
-        shelf = _watch_scenarios(settings, rooms)
+        shelf = open_shelf(settings)
+        flows = watch_flows(settings, engine, shelf, rooms)
+        _watch_scenarios(settings, shelf, flows, rooms)
         leg_server, desk = _open_desk(settings, spec.number, rooms)
         legs = LegServices(desk, watch, Rules.of(settings), open_judges(settings))
         told = bus.told(records.journal)
-        services = _services(spec, stop, ami, sink, told, routes, shelf, legs, rooms)
+        services = _services(spec, stop, ami, sink, told, routes, shelf, flows, legs, rooms)
         server = _open_agi(settings, services, rooms)
         ready({"agi_port": server.port, "ws_port": sink.port})
 
@@ -110,7 +112,7 @@ def run_voice(stop: threading.Event, ready: Ready, spec: VoiceSpec) -> None:
                 "streams_refused": sink.counters.refused,
                 "streams_unclaimed": sink.counters.unclaimed,
                 "ami_connected": ami.connected,
-                **_told(shelf),
+                **flows.told(),
                 **records.figures(),
                 **bus.figures(),
             }
@@ -118,24 +120,12 @@ def run_voice(stop: threading.Event, ready: Ready, spec: VoiceSpec) -> None:
         Heartbeat(Instances(engine), Instance(settings.node, spec.name)).run(stop, each_beat)
 
 
-def _watch_scenarios(settings: Settings, rooms: ExitStack) -> Shelf:
-    shelf = open_shelf(settings)
-    if settings.default_scenario not in shelf.current():
+def _watch_scenarios(settings: Settings, shelf: Shelf, flows: Published, rooms: ExitStack) -> None:
+    if settings.default_scenario not in Names(flows):
         why = "".join(f"; refused: {refused}" for refused in shelf.refused())
         raise ConfigError(f"default_scenario: no scenario {settings.default_scenario!r}{why}")
     shelf.start()
     rooms.callback(shelf.stop)
-    return shelf
-
-
-def _told(shelf: Shelf) -> dict[str, Any]:
-    """What /health and /metrics say of the scenarios."""
-    refused = shelf.refused()
-    return {
-        "scenarios": len(shelf.current()),
-        "scenarios_refused": len(refused),
-        "scenarios_refused_why": [str(one) for one in refused[:MAX_TOLD]],
-    }
 
 
 def _open_sink(settings: Settings, number: int, rooms: ExitStack) -> FrameSink:
@@ -187,6 +177,7 @@ def _services(
     records: ToldRecords,
     routes: RouteBook,
     shelf: Shelf,
+    flows: Published,
     legs: LegServices,
     rooms: ExitStack,
 ) -> Services:
@@ -223,19 +214,20 @@ def _services(
         route=lambda number: routes.scenario_for(number, "inbound"),
         prompts=_prompts(settings, synthesizer, rooms),
         stopping=stop.is_set,
-        shared=_shared(spec, shelf, routes, rooms),
+        shared=_shared(spec, flows, routes, rooms),
         legs=legs,
         steps=records.keep_step,
+        published=flows.for_caller,
     )
 
 
-def _shared(spec: VoiceSpec, shelf: Shelf, routes: RouteBook, rooms: ExitStack) -> Shared:
+def _shared(spec: VoiceSpec, flows: Published, routes: RouteBook, rooms: ExitStack) -> Shared:
     """What calls have beside the line. Connections of their own: no call waits for a drainer."""
     engine = make_engine(spec.home.dsn, name=f"{spec.name} calls", pool=CONNECTIONS)
     rooms.callback(engine.dispose)
     turns = Turns(CONNECTIONS)
     settings = spec.home.settings
-    rules = Rules.of(settings, Names(shelf), lambda n: routes.scenario_for(n, "outbound"))
+    rules = Rules.of(settings, Names(flows), lambda n: routes.scenario_for(n, "outbound"))
     return Shared(
         KeyValues(engine, turns),
         settings.scenario_config,

@@ -11,6 +11,8 @@ from flask import Flask
 from sqlalchemy import Engine
 
 from backend import web_server
+from backend.app.bus import ProcessBus
+from backend.app.flows import FlowDesk, watch_flows
 from backend.app.home import Home, open_shelf, watch_routes
 from backend.call.shelf import Names
 from backend.dialing.policy import Rules
@@ -63,9 +65,10 @@ def run_web(_stop: threading.Event, ready: Ready, home: Home) -> None:
         shelf.start()
         rooms.callback(shelf.stop)
         book = watch_routes(settings, engine, rooms)
+        flows = watch_flows(settings, engine, shelf, rooms)
         door = Door(
             rules=Rules.of(
-                settings, Names(shelf), lambda number: book.scenario_for(number, "outbound")
+                settings, Names(flows), lambda number: book.scenario_for(number, "outbound")
             ),
             clients={name: key.get_secret_value() for name, key in settings.http_tokens.items()},
             token_in_query=settings.http_token_in_query,
@@ -74,7 +77,13 @@ def run_web(_stop: threading.Event, ready: Ready, home: Home) -> None:
             recordings=Path(settings.recordings_dir),
             recordings_url=settings.recordings_url,
         )
-        return create_app(door, Tasks(engine), Overview(engine), _SeenAtOnce(engine, book))
+        return create_app(
+            door,
+            Tasks(engine),
+            Overview(engine),
+            _SeenAtOnce(engine, book),
+            FlowDesk(engine, flows.book, ProcessBus(home, "web", rooms)),
+        )
 
     web_server.serve(
         build,

@@ -17,6 +17,7 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from time import monotonic
 from typing import Any
 
@@ -51,8 +52,8 @@ class Publisher:
         self._keep_s = keep_s
         self._clock = clock
         self._lock = threading.Lock()  # guards the queue and the counters
-        self._queue: deque[tuple[float, BusEvent]] = deque()
-        self._held: list[tuple[float, Letter]] = []  # taken out, not delivered yet
+        self._queue: deque[_Waiting] = deque()
+        self._held: list[_Waiting] = []  # taken out, not delivered yet
         self._dropped = {"full": 0, "failed": 0, "timed_out": 0}
         self._published = 0
         self._connected = False
@@ -76,7 +77,7 @@ class Publisher:
             if self._closed:
                 self._dropped["timed_out"] += 1
                 return
-            self._queue.append((self._clock(), event))
+            self._queue.append(_Waiting(self._clock(), event))
             if len(self._queue) + len(self._held) > self._size:
                 self._queue.popleft()
                 self._dropped["full"] += 1
@@ -153,8 +154,9 @@ class Publisher:
     def _deliver(self) -> None:
         if not self._connected:
             self._carrier.connect()
-        letters = [letter for _, letter in self._held]
-        sent = self._carrier.send(letters)
+        self._write()
+        letters = [item.letter for item in self._held if item.letter]
+        sent = self._carrier.send(letters) if letters else Sent()
         self._settle(sent)
         if sent.left:
             raise BusUnavailable(sent.why)
@@ -162,7 +164,9 @@ class Publisher:
     def _settle(self, sent: Sent) -> None:
         left = {id(letter) for letter in sent.left}
         with self._lock:
-            held = [item for item in self._held if id(item[1]) in left]
+            if self._closed:  # too late: given up, and counted so
+                return
+            held = [item for item in self._held if id(item.letter) in left]
             self._published += len(self._held) - len(held) - sent.refused
             self._dropped["failed"] += sent.refused
             self._held = held
@@ -173,29 +177,32 @@ class Publisher:
         """Fill the hand with what is to be delivered next; False: there is nothing."""
         oldest = self._clock() - self._keep_s
         with self._lock:
-            kept = [item for item in self._held if item[0] >= oldest]
+            kept = [item for item in self._held if item.born >= oldest]
             self._dropped["timed_out"] += len(self._held) - len(kept)
-            self._held = kept
-            while self._queue and self._queue[0][0] < oldest:
+            while self._queue and self._queue[0].born < oldest:
                 self._queue.popleft()
                 self._dropped["timed_out"] += 1
             count = 0 if kept else min(self._batch, len(self._queue))
-            taken = [self._queue.popleft() for _ in range(count)]
-        for born, event in taken:
-            self._hold(born, event)
-        return bool(self._held)
+            self._held = kept + [self._queue.popleft() for _ in range(count)]
+            return bool(self._held)
 
-    def _hold(self, born: float, event: BusEvent) -> None:
-        try:
-            payload = encode(event, self._carrier.limit_bytes)
-        except (ValueError, TypeError, RecursionError) as error:
-            log.error("bus: an event %s of call %s is no JSON: %s", event.kind, event.call, error)
+    def _write(self) -> None:
+        """The letters of what is in hand, where there are none yet."""
+        bad = []
+        for item in self._held:
+            event = item.event
+            try:
+                item.letter = item.letter or Letter(
+                    str(event.call or event.flow or event.node),
+                    encode(event, self._carrier.limit_bytes),
+                )
+            except (ValueError, TypeError, RecursionError) as error:
+                log.error("bus: %s of call %s is no JSON: %s", event.kind, event.call, error)
+                bad.append(item)
+        if bad:
             with self._lock:
-                self._dropped["failed"] += 1
-            return
-        letter = Letter(str(event.call or event.flow or event.node), payload)
-        with self._lock:
-            self._held.append((born, letter))
+                self._held = [item for item in self._held if item not in bad]
+                self._dropped["failed"] += len(bad)
 
     def _drop_held(self, why: str) -> None:
         with self._lock:
@@ -262,6 +269,15 @@ class Publisher:
     def _reasons(self) -> str:
         with self._lock:
             return ", ".join(f"{why} {count}" for why, count in self._dropped.items())
+
+
+@dataclass(eq=False, slots=True)
+class _Waiting:
+    """An event on its way. ``born``: by the clock."""
+
+    born: float
+    event: BusEvent
+    letter: Letter | None = None
 
 
 class NoBus:

@@ -97,6 +97,8 @@ class Services:
     legs: LegServices
     shared: Shared = field(default_factory=Shared)
     steps: Callable[[CallStep], None] = lambda _: None  # must not block, nor raise
+    # Published flows for a caller (the other side's number): they go before those of scenarios.
+    published: Callable[[str], Mapping[str, ScenarioFunction]] = lambda _: {}
 
 
 def run_call(agi: AgiSession, requested: str, services: Services) -> None:
@@ -214,7 +216,9 @@ class _Session:
         self._close(outcome, result, error)
 
     def _scenario(self) -> ScenarioFunction:
-        known = self._services.scenarios()
+        info = self._info
+        other_side = info.caller if info.direction == "inbound" else info.called
+        known = {**self._services.scenarios(), **self._services.published(other_side)}
         self._call.entering.know(known)  # the call keeps these, whatever is loaded later
         function = known.get(self._info.scenario)
         if function is None:

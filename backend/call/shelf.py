@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from typing import Protocol
 
 from backend.call.entering import is_flow as runs_flow
 from backend.call.modules import Loading, Source, Version, dependents, read, register
@@ -315,10 +316,16 @@ class Shelf:
                 log.exception("scenarios: a look failed by a mistake in this program")
 
 
+class Named(Protocol):
+    """What has scenarios by name, for the moment: a Shelf, and more."""
+
+    def current(self) -> Mapping[str, object]: ...
+
+
 class Names:
     """The names of a shelf's scenarios, as they are when asked: a Collection of text."""
 
-    def __init__(self, shelf: Shelf) -> None:
+    def __init__(self, shelf: Named) -> None:
         self._shelf = shelf
 
     def __contains__(self, name: object) -> bool:

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 from uuid import UUID
 
-from psycopg2.extras import execute_values
 from sqlalchemy import Connection, Engine, bindparam, select, update
 from sqlalchemy.dialects.postgresql import Insert, insert
 from sqlalchemy.exc import DBAPIError, ProgrammingError, StatementError
@@ -27,6 +26,7 @@ from backend.model import (
     CallStep,
     Record,
 )
+from backend.storage.bulk import insert_many
 from backend.storage.changes import take_change_lock
 from backend.storage.engine import clean_or_none, clean_text, reaching, to_json
 from backend.storage.figures import count_figures
@@ -84,44 +84,72 @@ def _is_about_data(error: StatementError) -> bool:
 
 def _insert(connection: Connection, records: Sequence[Record]) -> list[Record]:
     """Insert what is not there yet; returns that, in order."""
-    ami = [record for record in records if isinstance(record, AmiEvent)]
-    known = _insert_events(connection, ami)
+    known = _insert_events(connection, [r for r in records if isinstance(r, AmiEvent)])
+    known |= _insert_steps(connection, [r for r in records if isinstance(r, CallStep)])
     fresh: list[Record] = []
     for record in records:
-        if isinstance(record, AmiEvent):
-            if (record.stream, record.seq) in known:
-                known.discard((record.stream, record.seq))  # once, if it is twice in the batch
+        if isinstance(record, AmiEvent | CallStep):
+            key = _key(record)
+            if key in known:
+                known.discard(key)  # once, if it is twice in the batch
                 fresh.append(record)
         elif connection.execute(_call_statement(record)).rowcount:
             fresh.append(record)
     return fresh
 
 
-def _insert_events(connection: Connection, records: list[AmiEvent]) -> set[tuple[UUID, int]]:
+def _key(record: AmiEvent | CallStep) -> tuple[str, UUID, int]:
+    if isinstance(record, AmiEvent):
+        return "event", record.stream, record.seq
+    return "step", record.call_id, record.n
+
+
+def _insert_events(
+    connection: Connection, records: Sequence[AmiEvent]
+) -> set[tuple[str, UUID, int]]:
     """Returns the keys of those that were new."""
     if not records:
         return set()
-    cursor = connection.connection.cursor()
-    try:
-        rows = execute_values(
-            cursor,
-            f"INSERT INTO {events.name} (stream, seq, received_at, name, uniqueid, linkedid,"  # noqa: S608
-            " channel, body) VALUES %s ON CONFLICT (stream, seq) DO NOTHING RETURNING stream, seq",
-            [_event_row(record) for record in records],
-            page_size=len(records),
-            fetch=True,
-        )
-    except connection.dialect.loaded_dbapi.Error as error:
-        raise DBAPIError.instance(
-            "INSERT INTO events",
-            None,
-            error,
-            connection.dialect.loaded_dbapi.Error,
-            dialect=connection.dialect,
-        ) from error
-    finally:
-        cursor.close()
-    return {(UUID(str(stream)), seq) for stream, seq in rows}
+    rows = insert_many(
+        connection,
+        f"INSERT INTO {events.name} (stream, seq, received_at, name, uniqueid, linkedid,"  # noqa: S608
+        " channel, body) VALUES %s ON CONFLICT (stream, seq) DO NOTHING RETURNING stream, seq",
+        [_event_row(record) for record in records],
+        fetch=True,
+    )
+    return {("event", UUID(str(stream)), seq) for stream, seq in rows}
+
+
+def _insert_steps(
+    connection: Connection, records: Sequence[CallStep]
+) -> set[tuple[str, UUID, int]]:
+    """Returns the keys of those that were new."""
+    if not records:
+        return set()
+    rows = insert_many(
+        connection,
+        f"INSERT INTO {steps.name} (call_id, n, task_id, at, kind, flow, version, node, state,"  # noqa: S608
+        " at_ms, body) VALUES %s ON CONFLICT (call_id, n) DO NOTHING RETURNING call_id, n",
+        [_step_row(record) for record in records],
+        fetch=True,
+    )
+    return {("step", UUID(str(call_id)), n) for call_id, n in rows}
+
+
+def _step_row(step: CallStep) -> tuple[Any, ...]:
+    return (
+        str(step.call_id),
+        step.n,
+        str(step.task_id) if step.task_id else None,
+        step.at,
+        clean_text(step.kind),
+        clean_or_none(step.flow),
+        clean_or_none(step.version),
+        clean_or_none(step.node),
+        clean_text(step.state),
+        step.at_ms,
+        to_json(dict(step.body)),
+    )
 
 
 def _event_row(event: AmiEvent) -> tuple[Any, ...]:
@@ -144,8 +172,6 @@ def _call_statement(record: Record) -> Insert:
         return _said(record)
     if isinstance(record, CallRecording):
         return _recording(record)
-    if isinstance(record, CallStep):
-        return _step(record)
     assert isinstance(record, CallEnded)
     return _ended(record)
 
@@ -191,23 +217,6 @@ def _recording(record: CallRecording) -> Insert:
     return statement.on_conflict_do_update(
         index_elements=["id"], set_=values, where=calls.c.recording.is_(None)
     )
-
-
-def _step(record: CallStep) -> Insert:
-    statement = insert(steps).values(
-        call_id=record.call_id,
-        n=record.n,
-        task_id=record.task_id,
-        at=record.at,
-        kind=record.kind,
-        flow=clean_or_none(record.flow),
-        version=clean_or_none(record.version),
-        node=clean_or_none(record.node),
-        state=clean_text(record.state),
-        at_ms=record.at_ms,
-        body=dict(record.body),
-    )
-    return statement.on_conflict_do_nothing(index_elements=["call_id", "n"])
 
 
 def _ended(record: CallEnded) -> Insert:

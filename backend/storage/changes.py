@@ -11,9 +11,11 @@ from sqlalchemy import Connection, Engine, text
 # Arbitrary, fixed: keys of advisory locks are shared by everybody in the database.
 CHANGE_LOCK = 0x61_64_69_61_6C_01
 MIGRATION_LOCK = 0x61_64_69_61_6C_02
+ROLLOUT_LOCK = 0x61_64_69_61_6C_03
 
 WAKE_CHANNEL = "dialog_tasks"
 ROUTES_CHANNEL = "dialog_routes"
+FLOWS_CHANNEL = "dialog_flows"
 
 
 @contextmanager

@@ -12,11 +12,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from uuid import UUID
 
-from psycopg2.extras import execute_values
 from sqlalchemy import Connection, Engine, func, select
-from sqlalchemy.exc import DBAPIError
 
 from backend.model import CallStep
+from backend.storage.bulk import insert_many
 from backend.storage.engine import clean_text, reaching
 from backend.storage.tables import flow_figures, steps
 
@@ -44,7 +43,12 @@ def count_figures(connection: Connection, fresh: Iterable[object]) -> None:
         added[flow, version, "prompts_broken"] += 1
     rows = [(*key, value) for key, value in sorted(added.items()) if value]
     if rows:
-        _add(connection, rows)
+        insert_many(
+            connection,
+            f"INSERT INTO {flow_figures.name} AS kept (flow, version, name, value) VALUES %s"  # noqa: S608
+            " ON CONFLICT (flow, version, name) DO UPDATE SET value = kept.value + excluded.value",
+            rows,
+        )
 
 
 def figures_of(found: Iterable[CallStep]) -> defaultdict[Figure, float]:
@@ -163,28 +167,6 @@ def _read_between(
     )
     found = (CallStep(**row) for row in connection.execute(query).mappings().all())
     return (key for key in found if _may_break(key))
-
-
-def _add(connection: Connection, rows: list[tuple[str, str, str, float]]) -> None:
-    cursor = connection.connection.cursor()
-    try:
-        execute_values(
-            cursor,
-            f"INSERT INTO {flow_figures.name} AS kept (flow, version, name, value) VALUES %s"  # noqa: S608
-            " ON CONFLICT (flow, version, name) DO UPDATE SET value = kept.value + excluded.value",
-            rows,
-            page_size=len(rows),
-        )
-    except connection.dialect.loaded_dbapi.Error as error:
-        raise DBAPIError.instance(
-            "INSERT INTO flow_figures",
-            None,
-            error,
-            connection.dialect.loaded_dbapi.Error,
-            dialect=connection.dialect,
-        ) from error
-    finally:
-        cursor.close()
 
 
 class FlowFigures:

@@ -17,6 +17,7 @@ from backend.storage.changes import ROUTES_CHANNEL
 from backend.storage.engine import reaching
 from backend.storage.tables import routes
 from backend.storage.waiting import Waiter
+from backend.storage.watching import BookWatch
 
 log = logging.getLogger(__name__)
 
@@ -135,30 +136,9 @@ class RouteBook:
             return []
 
 
-class RouteWatch:
+class RouteWatch(BookWatch):
     """Keeps a book up to date: at once when a change was told of, and every REFRESH_S."""
 
     def __init__(self, book: RouteBook, waiter: Waiter) -> None:
         """``waiter`` listens on ROUTES_CHANNEL; it is closed by ``stop``."""
-        self._book = book
-        self._waiter = waiter
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="routes", daemon=True)
-
-    def start(self) -> None:
-        """Read the routes, then watch them."""
-        self._book.refresh()
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._stopping.set()
-        self._waiter.wake()
-        self._thread.join(10)
-        if not self._thread.is_alive():  # else it waits for a PostgreSQL that hangs
-            self._waiter.close()
-
-    def _run(self) -> None:
-        while not self._stopping.is_set():
-            self._waiter.wait(REFRESH_S)
-            if not self._stopping.is_set():
-                self._book.refresh()
+        super().__init__(book, waiter, "routes", REFRESH_S)

@@ -138,6 +138,17 @@ steps = Table(
     Column("state", Text, nullable=False),
     Column("at_ms", BigInteger, nullable=False),
     Column("body", JSON, nullable=False),
+    # Few rows: what storage.flows counts when a version is taken back.
+    Index(
+        "ix_steps_hurt",
+        "flow",
+        "version",
+        "at",
+        postgresql_where=text(
+            "kind = 'flow_end' AND (body ->> 'ok') = 'false'"
+            " OR kind = 'key' AND (body ->> 'verdict') = 'lost'"
+        ),
+    ),
 )
 
 # Counted from steps as they are stored (storage.figures). "" stands for "outside a flow".
@@ -175,6 +186,56 @@ routes = Table(
     Column("changed_at", TIME, nullable=False, server_default=text("now()")),
 )
 
+# Published flows (storage.flows): their texts, and which of them calls get (flow.rollout).
+flow_versions = Table(
+    "flow_versions",
+    metadata,
+    Column("flow", Text, primary_key=True),
+    Column("version", Text, primary_key=True),
+    Column("text", Text, nullable=False),
+    Column("format", Text, nullable=False),
+    Column("note", Text, nullable=False),
+    Column("created_at", TIME, nullable=False),
+    Column("created_by", Text, nullable=False),
+    Column("used_at", TIME),  # when it last left what calls get
+)
+
+rollouts = Table(
+    "rollouts",
+    metadata,
+    Column("flow", Text, primary_key=True),
+    Column("state", Text, nullable=False),
+    Column("stable", Text),
+    Column("candidate", Text),
+    Column("previous", Text),
+    Column("test_numbers", JSON, nullable=False),
+    Column("share", Double, nullable=False),
+    Column("limits", JSON, nullable=False),
+    Column("nodes", JSON, nullable=False),
+    Column("priority", Text, nullable=False),
+    Column("baseline", JSON, nullable=False),  # figures of the watched version, at step_at
+    Column("step_at", TIME, nullable=False),
+    Column("changed_at", TIME, nullable=False),
+    Column("changed_by", Text, nullable=False),
+)
+
+# Who did what to a roll-out; also what the backend did by itself. ``hurt``: calls that failed.
+rollout_history = Table(
+    "rollout_history",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("flow", Text, nullable=False),
+    Column("at", TIME, nullable=False),
+    Column("by", Text, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("version", Text),
+    Column("reason", Text, nullable=False),
+    Column("hurt", Integer),
+    Column("calls", JSON),
+    Column("since", TIME),
+    Index("ix_rollout_history_flow", "flow", "id"),
+)
+
 # What scenarios share (storage.store). ``space``: "" for all scenarios, or one scenario's name.
 # Compared byte by byte: the index then serves prefixes too.
 store = Table(
@@ -204,8 +265,11 @@ __all__ = [
     "calls",
     "events",
     "flow_figures",
+    "flow_versions",
     "instances",
     "metadata",
+    "rollout_history",
+    "rollouts",
     "routes",
     "steps",
     "store",

@@ -16,6 +16,7 @@ from sqlalchemy.dialects.postgresql import insert
 from backend.model import TaskState
 from backend.storage.engine import reaching
 from backend.storage.figures import FlowFigures
+from backend.storage.flows import Flows
 from backend.storage.tables import calls, events, instances, steps
 from backend.storage.tasks import Tasks
 
@@ -178,6 +179,7 @@ class Overview:
         self._events = Events(engine)
         self._instances = Instances(engine)
         self._flows = FlowFigures(engine)
+        self._published = Flows(engine)
 
     def count_tasks(self) -> Mapping[TaskState, int]:
         return self._tasks.count_by_state()
@@ -190,6 +192,9 @@ class Overview:
 
     def count_flows(self) -> Mapping[tuple[str, str], Mapping[str, float]]:
         return self._flows.all()
+
+    def flow_shares(self) -> Mapping[tuple[str, str], float]:
+        return self._published.shares()
 
     def processes(self, within_s: float) -> list[Seen]:
         return self._instances.seen(within_s)

@@ -17,7 +17,7 @@ from backend.trying.flows import beside_problems, read_flow
 
 DOT_S = 60.0
 
-HELP = "Flows: check, draw, try; the schema of their files."
+HELP = "Flows: check, draw, try; the schema of their files; their versions, rolled out."
 TRY_HELP = "Run a flow against a simulated caller, without Asterisk, and print the talk."
 
 

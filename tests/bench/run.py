@@ -22,6 +22,7 @@ sys.path[0:1] = [str(ROOT), str(ROOT / "asterisk" / "lab")]
 from stack import Stack  # noqa: E402
 
 from tests.bench import (  # noqa: E402
+    bus,
     flows,
     fork_cost,
     frames,
@@ -62,6 +63,7 @@ class Plan:
         self.polls_s = 0.4 if quick else 2.0
         self.turns = 4 if quick else 40
         self.prompts = (1, 10) if quick else (5, 50)
+        self.told = 2000 if quick else 20_000
         self.keying = (10, 3, 1000) if quick else (keying.CALLS, keying.ROUNDS, keying.SIMULATED)
         self.flows = 4 if quick else 40
         self.guard_places = 5 if quick else guard.PLACES
@@ -184,6 +186,11 @@ class Run:
         tables, failures = flows.tables(self._plan.flows)
         self.tables += tables
         self.failures += failures
+
+    def bus(self, folder: Path) -> None:
+        """Without Asterisk, when the stacks are gone."""
+        self.say(f"{self._plan.told} events over each bus")
+        self.tables += bus.tables(folder, self._plan.told)
         self.say("done")
 
     def _barge_ins(
@@ -303,6 +310,8 @@ def main() -> int:
         Path(folder).chmod(0o755)
         run.prompts(Path(folder))
     run.flows()
+    with tempfile.TemporaryDirectory(prefix="dialog-bus-") as folder:
+        run.bus(Path(folder))
     text = report(run, version, options.quick)
     print(text)
     if options.write:

@@ -10,6 +10,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import lab_sound
 import psycopg2
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -22,6 +23,7 @@ from tests.e2e.web_phone import WebPhone
 from tests.fakes.redis_server import PASSWORD, Listener, RedisServer, free_port
 
 STEPS = 100
+LONG_S = 4  # a thousand steps take some 0.1 s; who waited for the bus once would take 5 s
 _suffix = itertools.count(7300)
 
 Event = dict[str, Any]
@@ -44,6 +46,7 @@ def stack(
     folder = tmp_path_factory.mktemp("stack")
     settings = {"DIALOG_BUS": "redis", "DIALOG_BUS_URL": redis_server.url}
     with probing_stack(folder, asterisk, **settings) as stack:
+        lab_sound.write(folder / "lab/sounds/guarded-tone.wav", lab_sound.tone(2400))
         yield stack
         log = stack.log_path.read_text()
         assert "Traceback" not in log
@@ -123,6 +126,65 @@ def test_a_guarded_calls_events_arrive_in_order(stack: Stack, redis_server: Redi
     assert numbers == list(range(numbers[0], numbers[0] + len(events))), "none is missing"
 
 
+def test_the_figures_are_those_of_the_steps(stack: Stack) -> None:
+    """Keys pressed in a prompt of 2.4 s, from a second after its first sound on: all blocked."""
+    task = stack.ended(stack.originate(number("112"), scenario="told")["id"])
+    assert task["state"] == "done", task
+    steps = stored_steps(stack, call_id(stack, task["id"]))
+    assert [state for _, kind, state in steps if kind == "key"] == ["playing"] * 3
+    query = (
+        "SELECT body ->> 'verdict', count(*) FROM steps WHERE kind = 'key' AND flow IS NULL"
+        " GROUP BY 1"
+    )
+    found = metrics(stack)
+    keys = {name: value for name, value in found.items() if name.startswith("dialog_keys_total")}
+    told = {name.split("verdict=")[1]: value for name, value in keys.items() if value}
+    assert sorted(told.items()) == sorted(ask(stack, query))
+    assert keys["dialog_keys_total verdict=blocked"] >= 3
+    assert found["dialog_play_block_success_rate"] == 1
+    orders = "SELECT count(*) FROM steps WHERE kind = 'state' AND body ->> 'event' = 'play'"
+    assert found["dialog_prompts_blocked_total"] == ask(stack, orders)[0][0]
+    assert found["dialog_guard_switch_seconds_count"] >= 1
+    assert found["dialog_guard_opening_error_seconds_count"] >= 1
+
+
+def test_a_flows_events_and_figures_have_its_name_and_version(
+    stack: Stack, redis_server: RedisServer
+) -> None:
+    """The subscriber presses 1 2 3 in the prompt: blocked, and secret."""
+    listener = redis_server.listen("dialog_events")
+    task = stack.ended(stack.originate(number("112"), scenario="told-flow")["id"])
+    assert task["state"] == "done", task
+    events = until_end(listener)
+    listener.close()
+    inside = [event for event in events if event["flow"] == "told-flow"]
+    assert (inside[0]["kind"], inside[-1]["kind"]) == ("flow", "flow_end")
+    assert inside[-1]["body"]["ok"] is True
+    (version,) = {event["version"] for event in inside}
+    keys = [event for event in inside if event["kind"] == "key"]
+    assert [key["body"]["verdict"] for key in keys] == ["blocked"] * 3
+    assert {(key["flow_node"], key["body"]["key"]) for key in keys} == {("pin", "•")}
+    found = metrics(stack, "told-flow", version)
+    assert found["dialog_flow_calls_total"] == 1
+    assert found["dialog_flow_calls_failed_total"] == 0
+    assert found["dialog_prompts_blocked_total"] == 1
+    assert found["dialog_keys_total verdict=blocked"] == 3
+    assert found["dialog_play_block_success_rate"] == 1
+    assert "dialog_dtmf_loss_rate" not in found, "no key was taken"
+
+
+def metrics(stack: Stack, flow: str = "", version: str = "") -> dict[str, float]:
+    """What is counted there: name (and the label that is left) → value."""
+    found = {}
+    for family in text_string_to_metric_families(stack.text("/metrics")):
+        for sample in family.samples:
+            labels = dict(sample.labels)
+            if (labels.pop("flow", None), labels.pop("version", None)) == (flow, version):
+                rest = "".join(f" {name}={value}" for name, value in labels.items())
+                found[f"{sample.name}{rest}"] = sample.value
+    return found
+
+
 def test_a_frozen_bus_keeps_no_call_waiting(stack: Stack, redis_server: RedisServer) -> None:
     """Frozen is worse than dead: whoever waited for it would wait 5 s for each batch."""
     redis_server.freeze(True)
@@ -131,7 +193,7 @@ def test_a_frozen_bus_keeps_no_call_waiting(stack: Stack, redis_server: RedisSer
     finally:
         redis_server.freeze(False)
     assert task["state"] == "done", task
-    assert task["result"] < 4, "a thousand steps take some 0.1 s"
+    assert task["result"] < LONG_S
 
 
 def test_the_bus_is_killed_in_mid_call(stack: Stack, redis_server: RedisServer) -> None:
@@ -147,6 +209,10 @@ def test_the_bus_is_killed_in_mid_call(stack: Stack, redis_server: RedisServer) 
     listener.close()
     task = stack.ended(task_id)
     assert (task["state"], task["result"]) == ("done", STEPS), task
+    another = stack.ended(stack.originate(number("103"), scenario="many-steps")["id"])
+    assert another["state"] == "done", another
+    assert another["result"] < LONG_S
+    stored_steps(stack, call_id(stack, another["id"]))
     steps = stored_steps(stack, call_id(stack, task_id))
     everything = "SELECT (SELECT count(*) FROM steps) + (SELECT 2 * count(*) FROM calls)"
     wanted = ask(stack, everything)[0][0]

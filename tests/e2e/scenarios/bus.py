@@ -10,8 +10,7 @@ def told(call: Call) -> int:
     """Keys are guarded over a prompt; then a step every 20 ms, two seconds long."""
     call.answer()
     call.guard_keys()
-    name = call.get_variable("LAB_TONES") or ""
-    call.read_digits(3, prompt=Sound(f"{name}/short-tone"), timeout_s=4)
+    call.read_digits(3, prompt=Sound("guarded-tone"), timeout_s=1)
     for n in range(100):
         call.step_log.add("node", {"type": "test", "number": n})
         call.wait(0.02)
