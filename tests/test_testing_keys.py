@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 
 from backend import Call, DigitsStatus, Hangup, KeyGuard
+from backend.cli import main
 from backend.testing import FakeCall, hangup, press, say, silence
 
 PROMPT = "A prompt of some length, so that it lasts."  # 2.52 s
@@ -101,3 +105,24 @@ def test_steps_are_numbered_and_of_this_call() -> None:
     assert [step.n for step in call.steps] == list(range(len(call.steps)))
     assert {step.call_id for step in call.steps} == {call.id}
     assert all(a.at_ms <= b.at_ms for a, b in zip(call.steps, call.steps[1:], strict=False))
+
+
+def test_try_tells_of_alarms_and_of_steps(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "slow.py"
+    file.write_text(
+        "from backend import scenario\n\n\n"
+        "@scenario('slow')\n"
+        "def slow(call):\n"
+        "    call.answer()\n"
+        "    call.guard_keys()\n"
+        "    call.read_digits(1)\n"
+        "    call.wait(9)\n"
+    )
+    assert main(["try", str(file), "--press", "1"]) == 0
+    assert "alarm    block_limit at " in capsys.readouterr().out
+    assert main(["try", str(file), "--press", "1", "--json"]) == 0
+    steps = json.loads(capsys.readouterr().out)["steps"]
+    (key,) = [step for step in steps if step["kind"] == "key"]
+    assert (key["state"], key["body"]["verdict"]) == ("waiting_input", "taken")

@@ -14,7 +14,7 @@ from typing import Any
 
 from backend import config
 from backend.errors import BadRequest
-from backend.model import Reason, TaskState
+from backend.model import CallStep, Reason, TaskState
 from backend.outgoing import Outgoing
 from backend.testing import FakeCall, Seat, TalkLine, participant
 from backend.trying.ended import Ended
@@ -284,6 +284,7 @@ def report(call: Tried, ended: Ended, path: Path) -> list[str]:
     lines = [_line(line, width) for line in call.talk]
     lines += [f"logged   {event} {_fields(fields)}".rstrip() for event, fields in call.logged]
     lines += [f"recorded {recording}" for recording in call.recordings]
+    lines += [_alarm(step) for step in call.steps if step.kind == "alarm"]
     lines += [f"not done {text_of(step)}" for step in call.left]
     lines.append(f"result   {json.dumps(ended.result, ensure_ascii=False)}")
     lines.append(f"ended    {ended.outcome}, {call.now_s:.1f} s after the call began")
@@ -323,6 +324,10 @@ def where(raised: BaseException, path: Path) -> list[str]:
     return [f"{name}:{frame.lineno}: {told}", f"    {frame.line}"]
 
 
+def _alarm(step: CallStep) -> str:
+    return f"alarm    {step.body['alarm']} at {step.at_ms} ms: {step.body['why']}"
+
+
 def _as_json(call: Tried, ended: Ended) -> dict[str, Any]:
     return {
         "state": ended.outcome.result,
@@ -341,6 +346,16 @@ def _as_json(call: Tried, ended: Ended) -> dict[str, Any]:
                 "to": line.to,
             }
             for line in call.talk
+        ],
+        "steps": [
+            {
+                "kind": step.kind,
+                "node": step.node,
+                "state": step.state,
+                "at_ms": step.at_ms,
+                "body": dict(step.body),
+            }
+            for step in call.steps
         ],
         "recordings": call.recordings,
         "not_done": [text_of(step) for step in call.left],

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from backend.errors import BadRequest, DialogError
-from backend.model import Outcome, Reason, TaskState
+from backend.model import CallStep, Outcome, Reason, TaskState
 from backend.trying.ended import Ended
 from backend.trying.load import files_of
 from backend.trying.others import ANSWERED, Dialled
@@ -73,6 +73,7 @@ class LabCall:
         self.now_s = 0.0
         self.talk: list[TalkLine] = []
         self.recordings: list[str] = []
+        self.steps: Sequence[CallStep] = ()  # its backend keeps them
         self.logged: list[tuple[str, dict[str, object]]] = []
         self.left: tuple[Step, ...] = ()
 

@@ -67,7 +67,7 @@ def frozen(call: Call) -> Json:
     """Its worker stands still meanwhile."""
     call.answer()
     call.guard_keys(KeyGuard(max_block_s=0.5))
-    read = call.read_digits(1, prompt=Sound("tone-10s"), timeout_s=3)
+    read = call.read_digits(1, prompt=Sound("tone-5s"), timeout_s=3)
     return {"digits": read.digits}
 
 
