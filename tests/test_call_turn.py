@@ -178,3 +178,16 @@ def test_when_to_look_again() -> None:
     assert machine.wait_s(11.5, 0.2) == 0.2, "speech is awaited, not time"
     machine.key("1", 8)
     assert machine.wait_s(11.9, 0.2) == pytest.approx(0.1)
+
+
+def test_a_key_that_comes_when_the_input_is_over_is_not_swallowed() -> None:
+    """By the clock it is, though nobody has looked."""
+    machine = turn(digits=Digits(4, between_s=2), speech=False)
+    machine.key("1", 3)
+    assert machine.wants_keys
+    assert not machine.keys_over(4.9)
+    assert machine.keys_over(5.1)
+    assert not machine.wants_keys
+    heard = machine.look(QUIET, 5.2)
+    assert heard is not None
+    assert heard.digits == "1"

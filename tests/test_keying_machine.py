@@ -267,6 +267,49 @@ def test_the_order_wins_over_a_key_of_the_same_moment(
     assert hand.take() is None
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "verdict", "expected"),
+    [
+        (DROP, BUFFER, "blocked", "blocked"),
+        (BUFFER, DROP, "buffered", "buffered"),
+        (KeyGuard(secret=True), DROP, "blocked", "blocked"),
+    ],
+)
+def test_a_key_is_judged_by_the_rules_of_its_own_time(
+    before: KeyGuard, after: KeyGuard, verdict: str, expected: str
+) -> None:
+    """It goes down while the backend thinks, and is told after the next prompt's order."""
+    hand = guarded(before)
+    hand.over()
+    hand.want(before)
+    hand.end(rules=before)
+    hand.after(10).confirm()
+    hand.after(100).order(after)
+    hand.after(50).press("1", verdict, lasts_ms=100)
+    assert [verdict for _, verdict in hand.verdicts] == [expected]
+    (told,) = [a.key for a in hand.actions if isinstance(a, ev.KeyJudged)]
+    assert told.hidden is before.secret, "a secret stays one"
+
+
+def test_a_kept_key_that_is_told_when_input_has_begun() -> None:
+    """Held over the prompt's end: typed ahead, and nothing comes after it."""
+    hand = guarded(BUFFER)
+    hand.after(3000).over()
+    hand.want(BUFFER)
+    hand.after(100).press("1", "buffered", lasts_ms=700)
+    assert hand.take() == "1"
+    assert hand.verdicts == [("1", "buffered"), ("1", "released")]
+
+
+def test_a_block_that_was_renewed_meanwhile_is_opened_again() -> None:
+    """The order to renew it and the news that the place was reached pass each other."""
+    hand = guarded()
+    hand.tell(ev.Progress(hand.now_ms, "p1", 2900))
+    assert len(hand.placed) == 1
+    assert [a.mode for a in hand.reach() if isinstance(a, ev.SetGuard)] == ["pass"]
+    assert hand.state.name == "waiting_input"
+
+
 def test_without_a_module_the_backends_gate_is_in_force_with_the_order() -> None:
     hand = guarded(able=False)
     hand.press("1", None)
@@ -285,6 +328,21 @@ def test_a_key_that_the_module_blocked_when_the_prompt_was_over_already() -> Non
     hand.after(5).press("2", "blocked", lasts_ms=130)
     assert hand.take() == "1"
     assert hand.verdicts == [("2", "blocked"), ("1", "taken")]
+
+
+@pytest.mark.parametrize(("how", "expected"), [("played", "blocked"), ("stopped", "taken")])
+def test_what_the_module_stopped_is_told_long_after_the_prompt(
+    how: ev.Ending, expected: str
+) -> None:
+    """The audio has stood still for a second when the prompt's end is known: its place is of then.
+    A module that had its place to open at has opened there; else the prompt's end counts."""
+    hand = guarded()
+    hand.confirm()
+    hand.after(3000).tell(ev.PlayOver(hand.now_ms, hand.now_ms - 1500, how))
+    hand.want()
+    hand.tell(ev.Pressed(hand.now_ms + 90, hand.now_ms - 1200, "1", "blocked", 100))
+    hand.take()
+    assert hand.verdicts == [("1", expected)]
 
 
 def test_typed_ahead_keys_are_delivered_when_input_begins() -> None:
@@ -318,6 +376,32 @@ def test_surplus_keys_of_an_input(rules: KeyGuard, left: str | None) -> None:
     hand.tell(ev.TurnBegins(0))
     assert hand.take() == left
     assert hand.verdicts[1] == ("2", "taken" if left else "discarded")
+
+
+@pytest.mark.parametrize(
+    ("rules", "how", "left"),
+    [(DROP, "digits", None), (DROP, "timeout", "2"), (BUFFER, "digits", "2")],
+)
+def test_surplus_that_is_told_late(rules: KeyGuard, how: ev.InputEnding, left: str | None) -> None:
+    """It went down before the input was over."""
+    hand = Hand()
+    hand.want(rules)
+    hand.after(1000).press("1")
+    assert hand.take() == "1"
+    hand.after(20).end(how, rules)
+    hand.after(60).press("2", lasts_ms=70)
+    assert hand.take() == left
+    assert hand.verdicts[1:] == [("2", "taken" if left else "discarded")]
+
+
+def test_the_time_between_keys_counts_from_the_inputs_beginning() -> None:
+    hand = guarded(KeyGuard(open_before_end_s=2))
+    hand.after(1000).reach()
+    hand.after(100).press("1")
+    hand.after(1800).press("2")
+    hand.after(100).over()
+    hand.want()
+    assert [key.pressed_ms for key in hand.state.readable] == [hand.now_ms] * 2
 
 
 def test_a_needless_terminator() -> None:

@@ -25,6 +25,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import lab_keys
 import lab_sanitizer
 from lab_config import (
     DEFAULT_VERSION,
@@ -40,6 +41,7 @@ from lab_config import (
     write_tree,
 )
 from lab_instance import Instance, wait_until
+from lab_keys import WireKey
 from lab_ports import check, lease, try_lock
 
 __all__ = ["Backend", "Instance", "Lab", "LabError", "Ports"]
@@ -205,6 +207,14 @@ class Lab:
     def said(self, number: str, timeout_s: float = 10) -> Path:
         """What the subscriber said, in step with `heard`: sample n of both is the same moment."""
         return self._tape("said", number, timeout_s)
+
+    def pressed(self, number: str, timeout_s: float = 10) -> list[WireKey]:
+        """The keys that the subscriber sent, by any way, in order; times as on the tapes."""
+        return lab_keys.read(self.said(number, timeout_s).with_suffix(".keys"))[1]
+
+    def begun(self, number: str, timeout_s: float = 10) -> float:
+        """When the call's tapes begin, seconds of CLOCK_REALTIME."""
+        return lab_keys.read(self.said(number, timeout_s).with_suffix(".keys"))[0]
 
     def _tape(self, side: str, number: str, timeout_s: float) -> Path:
         path = self.subscriber.home / side / f"{number}.wav"

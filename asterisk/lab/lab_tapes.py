@@ -22,7 +22,9 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
+import lab_keys
 import lab_sound
+from lab_keys import KeyWatch
 from lab_sound import RATE_HZ, Samples
 from lab_wire import Packet, Sniffer, alaw, linear
 
@@ -124,6 +126,8 @@ class Talk:
     """Of its tapes; empty: there are none, or not yet."""
     begin: float = 0.0
     answered_at: float = math.inf
+    keys: KeyWatch = field(default_factory=KeyWatch)
+    """What the subscriber presses."""
 
     def keep(self, side: str, piece: Piece) -> None:
         """SIDE: ``heard`` or ``said``."""
@@ -147,8 +151,12 @@ class Recorder:
         """The next packet."""
         if packet.target in self._sip:
             self._signal(packet)
-        elif (found := self._media.get(packet.target)) and (audio := alaw(packet)) is not None:
-            found[0].keep(found[1], Piece(packet.at, audio))
+        elif found := self._media.get(packet.target):
+            talk, side = found
+            if (audio := alaw(packet)) is not None:
+                talk.keep(side, Piece(packet.at, audio))
+            elif side == "said":
+                talk.keys.media(packet)
 
     def begin(self) -> None:
         """Learn which tapes have begun."""
@@ -171,6 +179,8 @@ class Recorder:
         if talk is None:
             return
         self._talks[call] = talk
+        if self._sip[packet.target] == "said":
+            talk.keys.signal(packet)
         if media and packet.source in self._sip:
             self._media[int(media[1])] = talk, self._sip[packet.source]
         if invite and status[:1] == b"2":
@@ -187,8 +197,12 @@ class Recorder:
         self._media = {port: of for port, of in self._media.items() if of[0] is not talk}
         if not talk.number:
             return
+        begin = min(talk.begin, talk.answered_at)
+        keys = self._home / "said" / f"{talk.number}.keys"
+        audio = [(piece.at, piece.audio) for piece in talk.said if piece.at >= begin]
+        lab_keys.write(keys, begin, talk.keys.keys(begin), audio)
         for side, pieces in (("said", talk.said), ("heard", talk.heard)):
-            tape = assemble(list(pieces), min(talk.begin, talk.answered_at), at)
+            tape = assemble(list(pieces), begin, at)
             folder = self._home / side
             (folder / f"{talk.number}.late").write_text(f"{tape.late_ms:.1f}\n")
             lab_sound.write(folder / f"{talk.number}.part", tape.samples)

@@ -111,6 +111,10 @@ class Turn:
         """Another key is wanted."""
         return self._keys is not None and self._keys.status is None and self._utterance is None
 
+    def keys_over(self, at_s: float) -> bool:
+        """Whether a key of that moment comes too late: too long after the one before."""
+        return self._keys is not None and self._keys.look(at_s) is not None
+
     def prompt_over(self, played: Played | None, now_s: float) -> None:
         """The prompt has been played, or there was none: the wait begins."""
         self.played = played

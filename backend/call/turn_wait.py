@@ -72,9 +72,15 @@ class TurnWait:
             self._wait_for_news(seen, turn, turn.wait_s(now_s, HANGUP_POLL_S))
 
     def take_keys(self, turn: Turn) -> None:
-        """Those that have been pressed; none more than it wants."""
-        while turn.wants_keys and (key := self._keys.take()) is not None:
-            turn.key(key.key, key.pressed_s)
+        """Those that have been pressed; none more than it wants. One that came when the turn was
+        over by its clock is left for whoever reads next."""
+        while (
+            turn.wants_keys
+            and (key := self._keys.next) is not None
+            and not turn.keys_over(key.pressed_s)
+            and (taken := self._keys.take()) is not None
+        ):
+            turn.key(taken.key, taken.pressed_s)
 
     def _take_words(self, turn: Turn, since_ms: int, ignored: Sequence[Utterance]) -> None:
         """The next utterance; the keys that came before its end come first."""

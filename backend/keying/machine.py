@@ -102,7 +102,8 @@ class _Step(Work):
             return
         self.set(under_way=False, left_ms=None)
         if s.name == "playing":
-            self.open(e.how, e.at_ms)
+            there = e.how == "played" and s.opening is not None and s.block_told
+            self.open(e.how, e.at_ms, there=there)
         else:
             self.changed(e.how, e.at_ms)
 
@@ -160,12 +161,13 @@ class _Step(Work):
     # Keys
 
     def pressed(self, e: ev.Pressed) -> None:
-        s = self.state
+        s, rules = self.state, self.state.rules_at(e.begun_ms)
         key = ev.HeldKey(
             e.key, e.now_ms, e.begun_ms, e.at_ms, e.duration_ms,
             play=s.play if s.under_way else None,
-            hidden=e.begun_ms < s.secret_to_ms or (s.rules is not None and s.rules.secret),
-            guarded=s.rules is not None,
+            hidden=e.begun_ms < s.secret_to_ms
+            or any(r is not None and r.secret for r in (rules, s.rules)),
+            guarded=rules is not None,
         )  # fmt: skip
         judged = judge(s, e)
         needless, counts = s.needless, judged in ("take", "hold")
@@ -173,6 +175,8 @@ class _Step(Work):
         if counts and needless is not None and needless[0] == e.key and e.now_ms <= needless[1]:
             self.do(ev.Needless(key))
             self.judged(key, "discarded")
+        elif judged == "take" and e.begun_ms < s.surplus_before_ms:
+            self.judged(key, "discarded")  # as if it had been told before the input was over
         elif judged == "take":
             self.release(e.now_ms)
             self.let_read(key)
@@ -190,6 +194,8 @@ class _Step(Work):
                 self.judged(key, "conflict")
         elif judged == "hold":
             self.hold(key)
+            if not self.state.blocks and not self.state.under_way:
+                self.release(e.now_ms)  # it was told late: input has begun meanwhile
         else:
             self.judged(key, "blocked", by_backend=e.verdict not in ("blocked", "buffered"))
 
@@ -204,12 +210,15 @@ class _Step(Work):
 
     def turn_begins(self, e: ev.TurnBegins) -> None:
         self.release(e.now_ms)
+        if self.state.rules is not None:
+            self.begin_count(e.now_ms)
 
     def input_wanted(self, e: ev.InputWanted) -> None:
         if e.rules is None:
             self.turn_off("unguarded", e.now_ms, e.at_ms)
             return
-        self.set(rules=e.rules, play=None)
+        self.rule(e.rules, e.at_ms)
+        self.set(play=None)
         if self.state.name != "waiting_input":
             self.open("input", e.at_ms)
         else:
@@ -217,6 +226,7 @@ class _Step(Work):
             if self.state.mode != self.open_mode:
                 self.guard(self.open_mode)
         self.release(e.now_ms)
+        self.begin_count(e.now_ms)
 
     def input_over(self, e: ev.InputOver) -> None:
         s = self.state
@@ -228,6 +238,8 @@ class _Step(Work):
                 self.judged(s.readable[0], "discarded")
         if s.rules is not None and s.rules.policy == "drop":
             self.discard_readable()
+            if e.how in ("digits", "speech"):
+                self.set(surplus_before_ms=e.at_ms)
         self.set(under_way=False, play=None)
         if e.rules is None:
             self.turn_off(e.how, e.now_ms, e.at_ms)

@@ -9,6 +9,7 @@ from backend.keying.events import HeldKey, Mode
 from backend.keying.rules import KeyGuard
 
 MAX_KEPT = 64  # keys that nobody has read
+MAX_RULED = 8  # changes of the rules while a key is held
 UNKNOWN_MS = 30_000  # without a sign of life a prompt of unknown length is expected to end
 FILE_MS = 600_000  # a file that Asterisk plays tells nothing of itself: a prompt's greatest length
 START_MS = 1_000  # from the order to the first sample
@@ -22,9 +23,11 @@ StateName = Literal["off", "playing", "waiting_input", "processing"]
 @dataclass(frozen=True, slots=True)
 class State:
     """``play`` … ``asked``: the prompt under way. ``closed_at_ms``: place of the order to block;
-    ``in_force_at_ms``: where the module has obeyed, None: not yet. ``module``: whether there is one
-    to be told; "refused": it does not guard. ``awaited``: a block that was ordered and not
-    confirmed, and when; ``opening``: the one that was ordered for a place, and the place."""
+    ``in_force_at_ms``: where the module has obeyed, None: not yet. ``ruled``: which rules held
+    until where, before ``rules``. ``module``: whether there is one to be told; "refused": it does
+    not guard. ``awaited``: a block that was ordered and not confirmed, and when;
+    ``opening``: the one that was ordered for a place, and the place. ``surplus_before_ms``: what
+    went down before was meant for an input that has its answer."""
 
     name: StateName = "off"
     rules: KeyGuard | None = None
@@ -41,6 +44,8 @@ class State:
     closed_at_ms: int = 0
     in_force_at_ms: int | None = None
     open_at_ms: int = 0
+    opened_there: bool = False  # by the module itself: what it has stopped went down before
+    ruled: tuple[tuple[int, KeyGuard], ...] = ()
     secret_to_ms: int = 0  # keys that went down before are told by nobody
     limit_ms: int = 0  # of "processing", now_ms
     module: Literal["none", "able", "refused"] = "none"
@@ -55,7 +60,12 @@ class State:
     held: tuple[HeldKey, ...] = ()
     readable: tuple[HeldKey, ...] = ()
     needless: tuple[str, int] | None = None
+    surplus_before_ms: int = 0
     over: bool = False
+
+    def rules_at(self, place_ms: int) -> KeyGuard | None:
+        """The rules that held at this place of the audio, not long ago."""
+        return next((rules for until, rules in self.ruled if place_ms < until), self.rules)
 
     @property
     def blocks(self) -> bool:

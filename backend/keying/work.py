@@ -10,6 +10,7 @@ from backend.keying.rules import KeyGuard
 from backend.keying.state import (
     FILE_MS,
     MAX_KEPT,
+    MAX_RULED,
     PAUSE_MS,
     UNKNOWN_MS,
     State,
@@ -49,13 +50,21 @@ class Work:
         else:
             self.set(due_ms=now_ms + left_ms)
 
+    def rule(self, rules: KeyGuard | None, at_ms: int) -> None:
+        """Other rules hold from now on."""
+        before = self.state.rules
+        if before is not None and rules != before:
+            self.set(ruled=(*self.state.ruled, (at_ms, before))[-MAX_RULED:])
+        self.set(rules=rules)
+
     def close(self, name: StateName, event: str, rules: KeyGuard, now_ms: int, at_ms: int) -> None:
         """Keys are blocked from now on."""
         s = self.state
         self.changed(event, at_ms, to=name)
         if not s.blocks:
             self.set(closed_at_ms=at_ms, in_force_at_ms=None)
-        self.set(rules=rules, opening=None, awaited=None, blocks_from=self.state.guards)
+        self.rule(rules, at_ms)
+        self.set(opening=None, awaited=None, blocks_from=self.state.guards)
         if name == "processing":
             self.set(limit_ms=now_ms + rules.max_block_ms)
         self.renew(now_ms)
@@ -95,11 +104,13 @@ class Work:
             self.set(opening=(name, at_ms))
 
     def open(
-        self, event: str, at_ms: int, *, obeyed: bool = False, error_ms: int | None = None
-    ) -> None:
-        """Keys are taken from now on. ``obeyed``: the module has opened already."""
+        self, event: str, at_ms: int, *, obeyed: bool = False, there: bool = False,
+        error_ms: int | None = None,
+    ) -> None:  # fmt: skip
+        """Keys are taken from now on. ``obeyed``: the module has opened already. ``there``: it must
+        have, at the place that it was told, and the news is on its way."""
         self.changed(event, at_ms, to="waiting_input", error_ms=error_ms)
-        self.set(open_at_ms=at_ms)
+        self.set(open_at_ms=at_ms, opened_there=obeyed or there)
         if obeyed:
             self.set(mode=self.open_mode)
         else:
@@ -116,7 +127,8 @@ class Work:
             return
         self.changed(event, at_ms, to="off")
         self.guard("off")
-        self.set(rules=None, under_way=False, play=None, awaited=None, opening=None)
+        self.rule(None, at_ms)
+        self.set(under_way=False, play=None, awaited=None, opening=None, open_at_ms=at_ms)
         self.release(now_ms)
 
     def guard(
@@ -168,6 +180,11 @@ class Work:
             readable = readable[1:]
         self.set(readable=(*readable, key))
         self.do(ev.Readable(key))
+
+    def begin_count(self, now_ms: int) -> None:
+        """Nobody waited before: the time between keys counts from now."""
+        readable = self.state.readable
+        self.set(readable=tuple(replace(key, pressed_ms=now_ms) for key in readable))
 
     def judged(self, key: ev.HeldKey, verdict: ev.Verdict, *, by_backend: bool = False) -> None:
         if key.guarded:

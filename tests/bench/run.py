@@ -31,6 +31,7 @@ from tests.bench import (  # noqa: E402
     latency,
     load,
     meters,
+    prompts,
     speaking,
     store,
     talks,
@@ -61,6 +62,7 @@ class Plan:
         self.events_s = 3.0 if quick else 10.0
         self.polls_s = 0.4 if quick else 2.0
         self.turns = 4 if quick else 40
+        self.prompts = (1, 10) if quick else (5, 50)
         self.told = 2000 if quick else 20_000
         self.keying = (10, 3, 1000) if quick else (keying.CALLS, keying.ROUNDS, keying.SIMULATED)
         self.flows = 4 if quick else 40
@@ -165,6 +167,16 @@ class Run:
         calls, rounds, prompts = self._plan.keying
         self.say(f"keys over {prompts} simulated and {calls * rounds} real prompts")
         tables, failures = keying.tables(folder, self._stack.lab.asterisk, calls, rounds, prompts)
+        self.tables += tables
+        self.failures += failures
+
+    def prompts(self, folder: Path) -> None:
+        """In a stack of its own."""
+        alone, at_once = self._plan.prompts
+        self.say(f"guarded prompts and inputs: {alone} calls alone, {at_once} at once")
+        tables, failures = prompts.tables(
+            folder, self._stack.lab.asterisk, alone=alone, at_once=at_once
+        )
         self.tables += tables
         self.failures += failures
 
@@ -294,6 +306,9 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="dialog-keying-") as folder:
         Path(folder).chmod(0o755)
         run.keying(Path(folder))
+    with tempfile.TemporaryDirectory(prefix="dialog-prompts-") as folder:
+        Path(folder).chmod(0o755)
+        run.prompts(Path(folder))
     run.flows()
     with tempfile.TemporaryDirectory(prefix="dialog-bus-") as folder:
         run.bus(Path(folder))

@@ -267,5 +267,6 @@ class FakeModule:
         return "TIMEOUT"
 
     def _report(self, message: fork.FromModule) -> None:
+        """In one stream: never before what was reported already."""
         if (listener := self.listener) is not None:
-            self.run(lambda: listener.on_message(message))
+            self._actions.put(lambda: listener.on_message(message))
