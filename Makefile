@@ -7,7 +7,7 @@ VENV   := .venv
 PY     := $(VENV)/bin/python
 SUDO   := $(if $(filter 0,$(shell id -u)),,sudo -E)
 ANSWER ?= yes
-STAMP  := $(VENV)/.ready-$(shell cat setup.py constraints.txt scripts/setup.sh | sha256sum | cut -c1-16)
+STAMP  := $(VENV)/.ready-$(shell cat setup.py constraints.txt scripts/*.sh | sha256sum | cut -c1-16)
 TESTS  ?= tests
 RUNS   ?= 10000000
 LABS   := $(or $(ASTERISK_DIALOG_LAB),all)
@@ -54,7 +54,7 @@ labs:
 
 setup: $(STAMP)
 
-$(STAMP): setup.py constraints.txt scripts/setup.sh
+$(STAMP): setup.py constraints.txt scripts/setup.sh scripts/packages.sh
 	PYTHON=$(PYTHON) scripts/setup.sh $(VENV)
 	@touch $@
 

@@ -218,6 +218,12 @@ class Settings(BaseSettings):
     sounds_dir_asterisk: str | None = Field(
         default=None, description="The same folder as Asterisk sees it, if its path differs there."
     )
+    sounds_memory_mb: int = Field(
+        default=64,
+        ge=0,
+        le=4096,
+        description="Prompts that each worker keeps decoded in memory, MiB: those played last.",
+    )
     recordings_dir: str = Field(
         default="/var/spool/asterisk/monitor",
         description="Folder for recordings, as Asterisk sees it.",

@@ -535,17 +535,25 @@ def test_a_prompt_for_when_synthesis_fails(talk: Talk, made: int) -> None:
     assert talk.heard_ms == 2 * made + 300
 
 
-def test_preparing_begins_synthesis_and_raises_nothing_of_it(talk: Talk) -> None:
+def test_preparing_begins_synthesis_reads_sounds_and_raises_nothing_of_it(talk: Talk) -> None:
     made: list[str] = []
 
     class Made:
-        def audio(self) -> None:
-            made.append("audio")
-            raise SynthesisUnavailable("tts is away")
+        def __init__(self, name: str, error: Exception) -> None:
+            self.name = name
+            self.error = error
 
-    talk.prompts.text = lambda text, language: Made()  # type: ignore[assignment,method-assign,return-value]
+        def audio(self) -> None:
+            made.append(self.name)
+            raise self.error
+
+    def text(text: str, language: str) -> Made:
+        return Made(text, SynthesisUnavailable("tts is away"))
+
+    talk.prompts.text = text  # type: ignore[assignment,method-assign]
+    talk.prompts.sound = lambda name: Made(name, BadRequest("sound", "no WAV file"))  # type: ignore[assignment,method-assign,return-value]
     talk.call.prepare(["Раз.", Sound("beep"), "Два."])
-    assert made == ["audio", "audio"]
+    assert made == ["Раз.", "beep", "Два."]
 
 
 # Listening

@@ -51,6 +51,15 @@ def test_the_backends_own(
     assert book.sound("a").file() == "/asterisk/a"
 
 
+def test_a_file_is_read_once_until_it_changes(book: SoundBook, tmp_path: Path) -> None:
+    file = tmp_path / "sounds" / "a.wav"
+    file.write_bytes(wav_bytes(PCM))
+    first = audio(book, "a")
+    assert audio(book, "a") is first
+    file.write_bytes(wav_bytes(PCM * 2))
+    assert len(audio(book, "a").read(0, 9999) or b"") == 3200
+
+
 def test_in_a_folder_of_its_own(book: SoundBook, tmp_path: Path) -> None:
     (tmp_path / "sounds" / "ru").mkdir()
     (tmp_path / "sounds" / "ru" / "hello.wav").write_bytes(wav_bytes(PCM))

@@ -37,6 +37,7 @@ from backend.dialing.policy import Rules
 from backend.errors import ConfigError
 from backend.outgoing import Outgoing
 from backend.speech.cache import PromptCache
+from backend.speech.decoded import Decoded
 from backend.speech.prompts import SoundBook
 from backend.storage.deadline import keep_deadlines
 from backend.storage.engine import make_engine
@@ -240,7 +241,14 @@ def _shared(spec: VoiceSpec, flows: Published, routes: RouteBook, rooms: ExitSta
 def _prompts(settings: Settings, synthesizer: SpeechKitSynthesizer, rooms: ExitStack) -> SoundBook:
     """What calls can play. Synthesised texts and the admin's own files share a folder."""
     folder = settings.prompts_dir
-    cache = PromptCache(folder, synthesizer, identity=synthesizer.identity, synthesis_s=SYNTHESIS_S)
+    decoded = Decoded(settings.sounds_memory_mb * 1024 * 1024)
+    cache = PromptCache(
+        folder,
+        synthesizer,
+        identity=synthesizer.identity,
+        synthesis_s=SYNTHESIS_S,
+        decoded=decoded,
+    )
     rooms.callback(cache.close)
     rooms.callback(synthesizer.close)  # first, so that nothing is synthesised any more
-    return SoundBook(cache, folder, settings.prompt_for_asterisk)
+    return SoundBook(cache, folder, settings.prompt_for_asterisk, decoded)

@@ -301,8 +301,9 @@ class Call:
         )
 
     def prepare(self, prompt: Prompts, *, language: str | None = None) -> None:
-        """Begin to synthesise what will be spoken soon; returns at once, raises nothing of the
-        synthesis: that is told when it is spoken. Raises BadRequest."""
+        """Begin to synthesise what will be spoken soon, and decode the backend's own sounds;
+        returns at once, raises nothing of what goes wrong with that: it is told when it is spoken.
+        Raises BadRequest for what is no prompt."""
         self._dialogue.prepare(prompt, language=language)
 
     # Hearing

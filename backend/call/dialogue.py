@@ -165,11 +165,9 @@ class Dialogue:
     def prepare(self, prompt: Prompts, *, language: str | None = None) -> None:
         language = check.language(language, self._config.language)
         for part in parts_of(prompt):
-            if isinstance(part, Sound):
-                continue
             try:
                 self._sound(part, language).audio()
-            except SpeechError as error:
+            except (SpeechError, BadRequest) as error:
                 log.debug("%s: not prepared: %s", self._channel, error)
 
     def _say(

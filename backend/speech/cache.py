@@ -21,6 +21,7 @@ from pathlib import Path
 from backend.errors import SpeechError, SynthesisUnavailable
 from backend.media.pcm import duration_ms, zeros
 from backend.ports import FRAME_MS, PromptAudio, Synthesizer
+from backend.speech.decoded import Decoded
 from backend.speech.making import GrowingPcm, WholePcm
 
 log = logging.getLogger(__name__)
@@ -53,7 +54,8 @@ class PromptCache:
 
     ``identity``: what else than text and language makes the sound (voice, speed; see
     SpeechKitSynthesizer.identity). ``max_bytes``: when the folder holds more, what was not asked
-    for longest goes, down to nine tenths. ``synthesis_s``: for each part of a text.
+    for longest goes, down to nine tenths. ``synthesis_s``: for each part of a text. ``decoded``:
+    what keeps them in memory.
     """
 
     def __init__(
@@ -64,12 +66,14 @@ class PromptCache:
         identity: Callable[[str], str] = str,
         max_bytes: int = 1_000_000_000,
         synthesis_s: float = 10.0,
+        decoded: Decoded | None = None,
     ) -> None:
         self._folder = folder
         self._synthesizer = synthesizer
         self._identity = identity
         self._max_bytes = max_bytes
         self._synthesis_s = synthesis_s
+        self._decoded = decoded or Decoded()
         self._lock = threading.Lock()
         self._working: dict[str, _Work] = {}
         self._numbers = count(1)
@@ -85,7 +89,8 @@ class PromptCache:
         if work is not None:
             return work.audio
         try:
-            return WholePcm(path.read_bytes())
+            # Its name says all that makes the sound: the file of that name is never another.
+            return self._decoded.get(path, None, lambda: WholePcm(path.read_bytes()))
         except OSError as error:
             raise SynthesisUnavailable(f"cannot read {path}: {error.strerror}") from None
 

@@ -22,7 +22,7 @@ class WholePcm:
     def read(self, at: int, size: int) -> bytes | None:
         return self._pcm[at : at + size] if at < len(self._pcm) else None
 
-    def size(self) -> int | None:
+    def size(self) -> int:
         return len(self._pcm)
 
     def subscribe(self, on_more: Callable[[], None]) -> None:

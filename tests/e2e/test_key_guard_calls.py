@@ -19,7 +19,7 @@ from lab_config import set_key
 from lab_script import LabStep, write_script
 from stack import Stack
 
-from tests.e2e.conftest import probing_stack
+from tests.e2e.conftest import SHORT_TONE_MS, probing_stack
 from tests.e2e.key_wire import KeyWire, Pressed
 from tests.e2e.turn_calls import write_sounds
 
@@ -293,3 +293,24 @@ def test_a_frozen_backend_blocks_no_longer_than_it_may(calls: Calls) -> None:
     assert alarms.count("block_limit") == 1, told
     assert verdicts(steps) == {"1": ["blocked"], "2": ["taken"]}, told
     assert result["digits"] == "2"
+
+
+def test_a_prompts_order_wins_over_a_key_of_the_same_moment(calls: Calls) -> None:
+    """Asterisk let the first key through: the block had been ordered, and was not in force."""
+    for name in [*calls._calls]:
+        calls.result(name)
+    calls.begin(
+        "conflict",
+        "guard-conflict",
+        "RFC 4733",
+        press("RFC 4733", "over", SHORT_TONE_MS / 1000 + 0.4, "1"),
+        press("RFC 4733", "then", 1.8, "2"),
+        press("RFC 4733", "then", 2.6, "3"),
+    )
+    result, steps = calls.result("conflict"), calls.steps("conflict")
+    told = "\n".join(map(str, steps))
+    assert verdicts(steps) == {"1": ["conflict"], "2": ["blocked"], "3": ["taken"]}, told
+    (conflict,) = [step.body for step in steps if step.kind == "conflict"]
+    assert (conflict["key"], conflict["order"]) == ("1", "play"), told
+    assert 0 <= conflict["after_ms"] < 1000, told
+    assert (result["digits"], result["ms"]) == ("3", PROMPT_MS)

@@ -24,7 +24,7 @@ PORTS = (32_100, 32_700)  # below the kernel's ephemeral ports: free again after
 
 def program() -> str:
     found = shutil.which("redis-server") or shutil.which("redis-check-rdb")
-    assert found, "apt install redis-tools (scripts/setup.sh)"
+    assert found, "apt install redis-tools (scripts/packages.sh)"
     return found
 
 

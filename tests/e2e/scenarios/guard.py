@@ -1,6 +1,7 @@
 """Scenarios for tests/e2e/test_key_guard_calls.py: prompts that no key may break."""
 
 import threading
+import time
 
 from backend import Call, Digits, KeyGuard, Sound, scenario
 from backend.ws_connection import Connection
@@ -69,6 +70,18 @@ def frozen(call: Call) -> Json:
     call.guard_keys(KeyGuard(max_block_s=0.5))
     read = call.read_digits(1, prompt=Sound("tone-5s"), timeout_s=3)
     return {"digits": read.digits}
+
+
+@scenario("guard-conflict")
+def conflict(call: Call) -> Json:
+    """A guarded prompt is ordered while the audio loop stands still for a second: Asterisk does not
+    know of the block yet."""
+    call.answer()
+    call.speak(Sound("short-tone"))
+    if (link := call._dialogue._speaker._stream.link()) is not None:
+        link.run(lambda: time.sleep(1.0))
+    read = call.read_digits(1, prompt=PROMPT, timeout_s=3, guard=KeyGuard())
+    return {"digits": read.digits, "ms": read.prompt.end_ms if read.prompt else None}
 
 
 @scenario("guard-file")
