@@ -9,6 +9,7 @@ heard.
 
 from __future__ import annotations
 
+import itertools
 import random
 import statistics
 from collections import Counter
@@ -172,6 +173,7 @@ class Hand:
         self._stack = stack
         self._luck = random.Random(seed)
         self._seed = seed
+        self._numbers = itertools.count()  # each call's own: the tapes are kept by it
         for key in (*KEYS, "#"):
             word_file(stack.lab, f"key {key}", dtmf(key))
 
@@ -179,7 +181,7 @@ class Hand:
         """So many calls: all ways, both policies."""
         talks = []
         kinds = [(way, policy) for policy in ("drop", "buffer") for way in TRUNKS]
-        for number in range(count):
+        for number in itertools.islice(self._numbers, count):
             way, policy = kinds[number % len(kinds)]
             phone = f"150{self._seed % 1000:03}{number:04}"
             write_script(self._stack.lab, phone, plan(self._luck, way))

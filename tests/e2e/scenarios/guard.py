@@ -77,10 +77,11 @@ def conflict(call: Call) -> Json:
     """A guarded prompt is ordered while the audio loop stands still for a second: Asterisk does not
     know of the block yet."""
     call.answer()
-    call.speak(Sound("short-tone"))
+    call.guard_keys()
+    call.speak(Sound("short-tone"), guard=None)
     if (link := call._dialogue._speaker._stream.link()) is not None:
         link.run(lambda: time.sleep(1.0))
-    read = call.read_digits(1, prompt=PROMPT, timeout_s=3, guard=KeyGuard())
+    read = call.read_digits(1, prompt=PROMPT, timeout_s=3)
     return {"digits": read.digits, "ms": read.prompt.end_ms if read.prompt else None}
 
 
