@@ -9,8 +9,11 @@ from __future__ import annotations
 import ctypes
 import socket
 import struct
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
 
 ETH_P_IP = 0x0800
 SO_ATTACH_FILTER, SO_RCVBUFFORCE, SO_TIMESTAMPNS = 26, 33, 35
@@ -18,6 +21,7 @@ SOL_PACKET, PACKET_STATISTICS, PACKET_IGNORE_OUTGOING = 263, 6, 23
 IP_UDP = 28
 RTP_HEADER, RTP_ALAW = 12, 8
 BUFFER_BYTES = 64 * 2**20
+READ_S = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +58,34 @@ class Sniffer:
         """Packets that the kernel could not keep for us since the last call."""
         found = self._socket.getsockopt(SOL_PACKET, PACKET_STATISTICS, 8)
         return int(struct.unpack("II", found)[1])
+
+
+class KeptWire:
+    """Keeps what a Sniffer of the ports FIRST … LAST reads, while the block lasts."""
+
+    def __init__(self, first: int, last: int) -> None:
+        self._sniffer = Sniffer(first, last)
+        self._packets: list[Packet] = []
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._read, name="wire")
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stop.set()
+        self._thread.join()
+        self._sniffer.close()
+
+    def _read(self) -> None:
+        while not self._stop.wait(READ_S):
+            self._packets.extend(self._sniffer.packets())
 
 
 def alaw(packet: Packet) -> bytes | None:

@@ -7,17 +7,14 @@ CLOCK_REALTIME: the kernel's at the packet (lab_wire.py), plus the sample's plac
 from __future__ import annotations
 
 import re
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from types import TracebackType
 
 from lab_config import RTP_PORTS, Ports
 from lab_sound import LOUD
-from lab_wire import RTP_HEADER, Packet, Sniffer, linear
+from lab_wire import READ_S, RTP_HEADER, KeptWire, linear
 
-READ_S = 0.02
 SAMPLES_MS = 8
 
 
@@ -41,30 +38,13 @@ class Cut:
     next_prompt_at: float
 
 
-class Wire:
+class Wire(KeptWire):
     """Keeps what goes to the subscriber's SIP port and, with ``rtp``, all RTP of the lab."""
 
     def __init__(self, ports: Ports, *, rtp: bool) -> None:
-        self._ports = ports
         last = ports.subscriber_rtp + RTP_PORTS - 1 if rtp else ports.subscriber_sip
-        self._sniffer = Sniffer(ports.subscriber_sip, last)
-        self._packets: list[Packet] = []
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._read, name="wire")
-
-    def __enter__(self) -> Wire:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._stop.set()
-        self._thread.join()
-        self._sniffer.close()
+        super().__init__(ports.subscriber_sip, last)
+        self._ports = ports
 
     def lost(self) -> int:
         """Packets that the kernel could not keep for us since the last call."""
@@ -125,10 +105,6 @@ class Wire:
                         packet.at + last / SAMPLES_MS / 1000,
                         packet.at,
                     )
-
-    def _read(self) -> None:
-        while not self._stop.wait(READ_S):
-            self._packets.extend(self._sniffer.packets())
 
 
 def _stretches(

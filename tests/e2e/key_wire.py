@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import re
-import threading
 from dataclasses import dataclass
-from types import TracebackType
 
 from lab_config import RTP_PORTS, Ports
 from lab_sound import LOUD
-from lab_wire import RTP_HEADER, Packet, Sniffer, alaw, linear
+from lab_wire import RTP_HEADER, KeptWire, Packet, alaw, linear
 
-READ_S = 0.02
 SAMPLES_S = 8000
 GAP_S = 0.3  # a busy machine's packets may come so late; prompts and keys are further apart
 EVENTS = "0123456789*#ABCD"  # RFC 4733, 3.2
@@ -28,33 +25,12 @@ class Pressed:
     key: str | None
 
 
-class KeyWire:
+class KeyWire(KeptWire):
     """Keeps all SIP and RTP of the lab."""
 
     def __init__(self, ports: Ports) -> None:
+        super().__init__(ports.pbx_sip, ports.subscriber_rtp + RTP_PORTS - 1)
         self._ports = ports
-        self._sniffer = Sniffer(ports.pbx_sip, ports.subscriber_rtp + RTP_PORTS - 1)
-        self._packets: list[Packet] = []
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._read, name="wire")
-
-    def __enter__(self) -> KeyWire:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._stop.set()
-        self._thread.join()
-        self._sniffer.close()
-
-    def _read(self) -> None:
-        while not self._stop.wait(READ_S):
-            self._packets.extend(self._sniffer.packets())
 
     def dialled(self, number: str) -> bool:
         return self._find(number) is not None

@@ -23,12 +23,10 @@ import pytest
 from lab_script import LabStep, write_script
 from stack import Stack
 
-from backend.call.store import Store
 from backend.speech.local_process import LocalSpeechServer
-from backend.storage.engine import make_engine
-from backend.storage.store import KeyValues
 from tests.e2e.conftest import probing_stack
 from tests.e2e.spoken import SETTINGS, Line, Tape, Voices, prove_talk
+from tests.e2e.waiting_calls import finish, loaded
 
 GOOD = Path(__file__).parents[1] / "vectors" / "flows" / "good"
 TEN = range(10)
@@ -489,22 +487,3 @@ def begun(stack: Stack, phone: str) -> tuple[str, str]:
     task = str(stack.originate(phone, scenario="versioned")["id"])
     stack.wait_for("its steps", lambda: ("versioned", "wait") in passed(stack, task) or None)
     return task, phone
-
-
-def finish(stack: Stack, task: str, phone: str) -> Any:
-    """Let it go on; its result."""
-    engine = make_engine(stack.dsn, name="test")
-    try:
-        Store(KeyValues(engine), "test").set("go on", phone)
-    finally:
-        engine.dispose()
-    ended = stack.ended(task)
-    assert ended["state"] == "done", ended
-    return ended["result"]
-
-
-def loaded(stack: Stack, said: str, times: int) -> None:
-    """Wait until each worker (and the web) has said so."""
-    stack.wait_for(
-        said, lambda: stack.log_path.read_text().count(said) >= times or None, timeout_s=60
-    )

@@ -19,10 +19,9 @@ from lab_ami import Ami
 from sqlalchemy import text
 from stack import ROOT, Stack
 
-from backend.call.store import Store
 from backend.storage.engine import make_engine
-from backend.storage.store import KeyValues
 from tests.e2e.conftest import probing_stack
+from tests.e2e.waiting_calls import finish, loaded
 
 CALLS = 10
 SCENARIOS = """
@@ -152,25 +151,6 @@ def begun(stack: Stack) -> tuple[str, str]:
     task = stack.originate(phone, scenario="versioned")["id"]
     stack.wait_for("the talk", lambda: stack.task(task)["state"] == "talking" or None)
     return task, phone
-
-
-def finish(stack: Stack, task: str, phone: str) -> Any:
-    """Let it go on; what it returned."""
-    engine = make_engine(stack.dsn, name="test")
-    try:
-        Store(KeyValues(engine), "test").set("go on", phone)
-    finally:
-        engine.dispose()
-    ended = stack.ended(task)
-    assert ended["state"] == "done", ended
-    return ended["result"]
-
-
-def loaded(stack: Stack, said: str, times: int) -> None:
-    """Wait until each worker (and the web) has said so."""
-    stack.wait_for(
-        said, lambda: stack.log_path.read_text().count(said) >= times or None, timeout_s=60
-    )
 
 
 def test_scenarios_are_reloaded_while_calls_run(stack: Stack, folder: Path) -> None:
