@@ -296,7 +296,7 @@ class Builder:
 
     def call(self, fields: Fields) -> Node:
         arguments = self._values(fields, "with")
-        return CallNode(*self._base, fields["scenario"], arguments, fields.get("save"))
+        return CallNode(*self._base, arguments, fields.get("save"), fields["scenario"])
 
     def http(self, fields: Fields) -> Node:
         for status, target in fields.get("on_status", {}).items():
@@ -356,7 +356,7 @@ class Builder:
 
     def flow_node(self, fields: Fields) -> Node:
         arguments = self._values(fields, "with")
-        return FlowNode(*self._base, fields["flow"], arguments, fields.get("save"))
+        return FlowNode(*self._base, arguments, fields.get("save"), fields["flow"])
 
     def hangup(self, fields: Fields) -> Node:
         return HangupNode(*self._base, fields.get("cause", 16))

@@ -214,12 +214,12 @@ class SetNode(Node):
 
 
 @dataclass(frozen=True, slots=True)
-class CallNode(Node):
-    scenario: str
+class Entering(Node):
+    """Runs something else with arguments, and keeps what that returns."""
+
     arguments: Mapping[str, Any]
     save: str | None
 
-    type: ClassVar[str] = "call"
     waits: ClassVar[bool] = True
     needs_line: ClassVar[bool] = False
 
@@ -228,6 +228,13 @@ class CallNode(Node):
 
     def sets(self) -> Sequence[str]:
         return _saved(self.save)
+
+
+@dataclass(frozen=True, slots=True)
+class CallNode(Entering):
+    scenario: str
+
+    type: ClassVar[str] = "call"
 
 
 @dataclass(frozen=True, slots=True)
@@ -320,20 +327,10 @@ class GotoNode(Node):
 
 
 @dataclass(frozen=True, slots=True)
-class FlowNode(Node):
+class FlowNode(Entering):
     flow: str
-    arguments: Mapping[str, Any]
-    save: str | None
 
     type: ClassVar[str] = "flow"
-    waits: ClassVar[bool] = True
-    needs_line: ClassVar[bool] = False
-
-    def templates(self) -> Iterator[Template]:
-        return templates_in(self.arguments)
-
-    def sets(self) -> Sequence[str]:
-        return _saved(self.save)
 
 
 @dataclass(frozen=True, slots=True)
