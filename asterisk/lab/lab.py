@@ -309,6 +309,7 @@ class Lab:
             "OWN_MODULES": "require = app_audiofork.so" if own else "",
             "SUBSCRIBER_MODULES": "" if instance.name == "pbx" else "load = func_env.so",
             "VERSION_MODULES": VERSIONS[self.asterisk].load,
+            "POOL": VERSIONS[self.asterisk].pool,
             "PATIENCE_S": str(self._patience_s),
         }
 

@@ -31,13 +31,15 @@ class Version:
 
     modules: str
     """Where Debian keeps the modules in the root folder, a pattern."""
+    pool: str
+    """What its settings call a pool of threads."""
     load: str = ""
     """Lines of modules.conf for modules that the others do not have."""
 
 
 VERSIONS = {
-    "16": Version("usr/lib/asterisk/modules/*.so", "load = app_macro.so"),
-    "22": Version("usr/lib/*/asterisk/modules/*.so"),
+    "16": Version("usr/lib/asterisk/modules/*.so", "threadpool", "load = app_macro.so"),
+    "22": Version("usr/lib/*/asterisk/modules/*.so", "taskpool"),
 }
 """The Asterisks that build.sh can make."""
 

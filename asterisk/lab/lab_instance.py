@@ -87,7 +87,7 @@ class Instance:
                 pass_fds=locks,
                 start_new_session=True,
             )
-        self.pid, self.born = self._child.pid, _born(self._child.pid)
+        self.pid, self.born = self._child.pid, born(self._child.pid)
 
     def wait_booted(self, deadline: float) -> None:
         """Wait until Asterisk says that it is fully booted. Raises LabError, with the log's end."""
@@ -130,7 +130,7 @@ class Instance:
         """Whether the process runs (a zombie does not)."""
         if self._child is not None and self._child.poll() is not None:
             return False
-        return bool(self.pid) and _born(self.pid) == self.born
+        return bool(self.pid) and born(self.pid) == self.born
 
     def threads(self) -> int:
         """How many threads Asterisk has now."""
@@ -204,7 +204,7 @@ def _stat(pid: int) -> list[str]:
     return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
 
 
-def _born(pid: int) -> int:
+def born(pid: int) -> int:
     """When the process started, in clock ticks since boot; 0 when it is gone."""
     try:
         stat = _stat(pid)

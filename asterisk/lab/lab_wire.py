@@ -10,10 +10,12 @@ import ctypes
 import socket
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
+
+from lab_sound import LOUD, RATE_HZ
 
 ETH_P_IP = 0x0800
 SO_ATTACH_FILTER, SO_RCVBUFFORCE, SO_TIMESTAMPNS = 26, 33, 35
@@ -65,7 +67,8 @@ class KeptWire:
 
     def __init__(self, first: int, last: int) -> None:
         self._sniffer = Sniffer(first, last)
-        self._packets: list[Packet] = []
+        self._sent: dict[int, list[Packet]] = {}
+        self._received: dict[int, list[Packet]] = {}
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._read, name="wire")
 
@@ -83,9 +86,46 @@ class KeptWire:
         self._thread.join()
         self._sniffer.close()
 
+    def sent(self, port: int) -> list[Packet]:
+        """What has come from a port until now."""
+        return list(self._sent.get(port, ()))
+
+    def received(self, port: int) -> list[Packet]:
+        """What has gone to a port until now."""
+        return list(self._received.get(port, ()))
+
     def _read(self) -> None:
         while not self._stop.wait(READ_S):
-            self._packets.extend(self._sniffer.packets())
+            for packet in self._sniffer.packets():
+                self._sent.setdefault(packet.source, []).append(packet)
+                self._received.setdefault(packet.target, []).append(packet)
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """Uninterrupted sound, exact to the sample: the time of a packet plus the place in it.
+    ``packet_at``: its first packet's time. All in seconds of CLOCK_REALTIME."""
+
+    begin: float
+    end: float
+    packet_at: float
+
+
+def stretches(packets: Iterable[Packet], gap_s: float) -> list[Stretch]:
+    """The sounds of a stream of G.711 alaw; silence of more than ``gap_s`` parts two."""
+    found: list[Stretch] = []
+    for packet in packets:
+        marks = (alaw(packet) or b"").translate(_LOUD)
+        first = marks.find(1)
+        if first < 0:
+            continue
+        begin = packet.at + first / RATE_HZ
+        end = packet.at + (marks.rfind(1) + 1) / RATE_HZ
+        if found and begin - found[-1].end <= gap_s:
+            found[-1] = Stretch(found[-1].begin, end, found[-1].packet_at)
+        else:
+            found.append(Stretch(begin, end, packet.at))
+    return found
 
 
 def alaw(packet: Packet) -> bytes | None:
@@ -103,6 +143,9 @@ def linear(code: int) -> int:
     if exponent:
         value = (value + 0x100) << (exponent - 1)
     return value if code & 0x80 else -value
+
+
+_LOUD = bytes(int(abs(linear(code)) > LOUD) for code in range(256))
 
 
 def _open(first: int, last: int) -> socket.socket:

@@ -31,7 +31,7 @@ from urllib.parse import urlencode
 
 from lab import Backend, Lab, LabError
 from lab_config import DEFAULT_VERSION
-from lab_instance import wait_until
+from lab_instance import born, wait_until
 from lab_ports import lease
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -69,6 +69,7 @@ class Stack:
         self.log_path = self.folder / "backend.log"
         self.token = secrets.token_urlsafe(18)
         self.info: Json = {}
+        self._born: dict[int, int] = {}
         ports, self._lease = lease()
         base = ports.pbx_sip + 10
         self._agi, self._http, self._ws = base, base + 1, base + 10
@@ -107,8 +108,12 @@ class Stack:
 
     def stop(self) -> None:
         """Stop the backend, then the lab. Stopping twice is no error."""
-        self.stop_backend()
-        self.lab.stop()
+        with contextlib.ExitStack() as rest:
+            rest.callback(self._give_back)
+            rest.callback(self.lab.stop)
+            self.stop_backend()
+
+    def _give_back(self) -> None:
         if self._lease >= 0:
             os.close(self._lease)
             self._lease = -1
@@ -130,6 +135,7 @@ class Stack:
             )
         line = self._ready_line()
         self.info = json.loads(line.removeprefix("ready "))
+        self._born = {pid: born(pid) for pid in self.info["pids"].values()}
         self.wait_for("AMI to be connected", lambda: self.health().get("status") == "ok" or None)
 
     def stop_backend(self) -> None:
@@ -158,12 +164,20 @@ class Stack:
         process.wait()
         if process.stdout is not None:
             process.stdout.close()
-        pids = self.info.get("pids", {}).values()
-        self.wait_for("the backend's children to die", lambda: not any(map(_alive, pids)) or None)
+        self.wait_for("the backend's children to die", lambda: not self._children() or None)
+
+    def _children(self) -> list[int]:
+        """Those of the processes that it told of that still run. A number alone says nothing: the
+        kernel gives it to another process, or thread, soon."""
+        return [pid for pid, at in self._born.items() if at and born(pid) == at]
 
     def kill_child(self, name: str) -> None:
-        """SIGKILL one of the backend's processes; the supervisor starts it again."""
-        os.kill(self.info["pids"][name], signal.SIGKILL)
+        """SIGKILL one of the backend's processes; the supervisor starts it again, under another
+        number: it can be killed once."""
+        pid = self.info["pids"][name]
+        if pid not in self._children():
+            raise LabError(f"{name} runs under another number by now")
+        os.kill(pid, signal.SIGKILL)
 
     def environment(self) -> dict[str, str]:
         """What ``asterisk-dialog`` is started with here; for its other commands too."""
@@ -272,10 +286,3 @@ class Stack:
 
 def _die_with_parent() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-
-
-def _alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (OSError, IndexError):
-        return False

@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from lab_config import RTP_PORTS, Ports
-from lab_sound import LOUD
-from lab_wire import READ_S, RTP_HEADER, KeptWire, linear
+from lab_wire import READ_S, KeptWire, stretches
 
-SAMPLES_MS = 8
+PROMPT_GAP_S, SPEECH_GAP_S = 0.2, 0.3
 
 
 @dataclass(frozen=True)
@@ -28,8 +26,7 @@ class Invite:
 
 @dataclass(frozen=True)
 class Cut:
-    """A barge-in as the wire saw it. Seconds of CLOCK_REALTIME, exact to the sample: the time of
-    the packet plus the sample's place in it."""
+    """A barge-in as the wire saw it. Seconds of CLOCK_REALTIME, exact to the sample."""
 
     speech_at: float
     speech_packet_at: float
@@ -53,9 +50,7 @@ class Wire(KeptWire):
     def invites(self) -> dict[str, Invite]:
         """The first INVITE to each number."""
         found: dict[str, Invite] = {}
-        for packet in list(self._packets):
-            if packet.target != self._ports.subscriber_sip:
-                continue
+        for packet in self.received(self._ports.subscriber_sip):
             line = re.match(rb"INVITE sip:(\d+)@", packet.payload)
             media = re.search(rb"^m=audio (\d+)", packet.payload, re.MULTILINE)
             if line and media:
@@ -74,53 +69,18 @@ class Wire(KeptWire):
     def cut(self, rtp_port: int) -> Cut | None:
         """The barge-in of the call whose audio our PBX receives on ``rtp_port``. None: it was
         not one utterance over one prompt, both without a gap, and a second prompt."""
-        speech = list(self._loud("target", rtp_port))
-        tone = list(self._loud("source", rtp_port))
-        said = next(_stretches(speech, 0.3), None)
-        heard = list(_stretches(tone, 0.2))
-        if said is None or len(heard) != 2:
+        said = stretches(self.received(rtp_port), SPEECH_GAP_S)
+        heard = stretches(self.sent(rtp_port), PROMPT_GAP_S)
+        if not said or len(heard) != 2:
             return None
-        return Cut(said[0], said[2], heard[0][1], said[1], heard[1][0])
+        first, (prompt, following) = said[0], heard
+        return Cut(first.begin, first.packet_at, prompt.end, first.end, following.begin)
 
     def first_played(self, rtp_port: int, since: float) -> float | None:
         """When our PBX first sent audio in that call, at ``since`` or later: it sends only what is
         played, silence of its own never."""
-        sent = (packet.at for packet in self._packets if packet.source == rtp_port)
-        return next((at for at in sent if at >= since), None)
+        return next((packet.at for packet in self.sent(rtp_port) if packet.at >= since), None)
 
-    def onsets(self, rtp_port: int, gap_s: float = 0.2) -> list[float]:
-        """When each sound of our PBX began in that call; quieter than ``gap_s``: a new one."""
-        return [begun for begun, _, _ in _stretches(list(self._loud("source", rtp_port)), gap_s)]
-
-    def _loud(self, side: str, port: int) -> Iterator[tuple[float, float, float]]:
-        """(first loud sample, end of the last, packet) of each packet with sound."""
-        for packet in self._packets:
-            if getattr(packet, side) == port:
-                marks = packet.payload[RTP_HEADER:].translate(_LOUD)
-                first = marks.find(b"\1")
-                if first >= 0:
-                    last = marks.rfind(b"\1") + 1
-                    yield (
-                        packet.at + first / SAMPLES_MS / 1000,
-                        packet.at + last / SAMPLES_MS / 1000,
-                        packet.at,
-                    )
-
-
-def _stretches(
-    packets: list[tuple[float, float, float]], gap_s: float
-) -> Iterator[tuple[float, float, float]]:
-    """Uninterrupted sound: (its first sample, its end, its first packet)."""
-    start: tuple[float, float] | None = None
-    end = 0.0
-    for first, last, at in packets:
-        if start is not None and first - end > gap_s:
-            yield start[0], end, start[1]
-            start = None
-        start = start or (first, at)
-        end = last
-    if start is not None:
-        yield start[0], end, start[1]
-
-
-_LOUD = bytes(int(abs(linear(code)) > LOUD) for code in range(256))
+    def onsets(self, rtp_port: int) -> list[float]:
+        """When each sound of our PBX began in that call."""
+        return [sound.begin for sound in stretches(self.sent(rtp_port), PROMPT_GAP_S)]

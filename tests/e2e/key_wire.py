@@ -6,14 +6,11 @@ import re
 from dataclasses import dataclass
 
 from lab_config import RTP_PORTS, Ports
-from lab_sound import LOUD
-from lab_wire import RTP_HEADER, KeptWire, Packet, alaw, linear
+from lab_wire import RTP_HEADER, KeptWire, Packet, stretches
 
-SAMPLES_S = 8000
 GAP_S = 0.3  # a busy machine's packets may come so late; prompts and keys are further apart
 EVENTS = "0123456789*#ABCD"  # RFC 4733, 3.2
 TONES = 101  # payload type of events, as Asterisk offers it
-_LOUD = bytes(int(abs(linear(code)) > LOUD) for code in range(256))
 
 
 @dataclass(frozen=True)
@@ -32,9 +29,6 @@ class KeyWire(KeptWire):
         super().__init__(ports.pbx_sip, ports.subscriber_rtp + RTP_PORTS - 1)
         self._ports = ports
 
-    def dialled(self, number: str) -> bool:
-        return self._find(number) is not None
-
     def _invite(self, number: str) -> tuple[str, int]:
         found = self._find(number)
         assert found is not None, f"no INVITE to {number} was seen"
@@ -42,7 +36,7 @@ class KeyWire(KeptWire):
 
     def _find(self, number: str) -> tuple[str, int] | None:
         """The call's Call-ID, and the port our PBX receives its audio on."""
-        for packet in list(self._packets):
+        for packet in self.received(self._ports.subscriber_sip):
             line = re.match(rb"INVITE sip:(\d+)@", packet.payload)
             if line is None or line[1].decode() != number:
                 continue
@@ -55,13 +49,13 @@ class KeyWire(KeptWire):
     def sounds(self, number: str) -> list[tuple[float, float]]:
         """What was played to the subscriber: begin and end of each sound."""
         _, port = self._invite(number)
-        return self._stretches([p for p in list(self._packets) if p.source == port])
+        return [(sound.begin, sound.end) for sound in stretches(self.sent(port), GAP_S)]
 
     def keys(self, number: str) -> list[Pressed]:
         """All that the subscriber pressed, whichever way."""
         call, port = self._invite(number)
-        theirs = [p for p in list(self._packets) if p.target == port]
-        tones = [Pressed(begin, None) for begin, _ in self._stretches(theirs)]
+        theirs = self.received(port)
+        tones = [Pressed(sound.begin, None) for sound in stretches(theirs, GAP_S)]
         found = [*self._events(theirs), *self._infos(call), *tones]
         return sorted(found, key=lambda key: key.at)
 
@@ -75,29 +69,12 @@ class KeyWire(KeptWire):
 
     def _infos(self, call: str) -> list[Pressed]:
         found: dict[bytes, Pressed] = {}
-        for packet in list(self._packets):
+        for packet in self.received(self._ports.pbx_sip):
             text = packet.payload
-            if packet.target != self._ports.pbx_sip or not text.startswith(b"INFO "):
+            if not text.startswith(b"INFO "):
                 continue
             signal = re.search(rb"^Signal *= *(\S)", text, re.MULTILINE)
             number = re.search(rb"^CSeq *: *(\d+)", text, re.MULTILINE)
             if call.encode() in text and signal and number:
                 found.setdefault(number[1], Pressed(packet.at, signal[1].decode()))
         return list(found.values())
-
-    @staticmethod
-    def _stretches(packets: list[Packet]) -> list[tuple[float, float]]:
-        """Uninterrupted sound."""
-        found: list[tuple[float, float]] = []
-        for packet in packets:
-            marks = (alaw(packet) or b"").translate(_LOUD)
-            first = marks.find(1)
-            if first < 0:
-                continue
-            begin = packet.at + first / SAMPLES_S
-            end = packet.at + (marks.rfind(1) + 1) / SAMPLES_S
-            if found and begin - found[-1][1] <= GAP_S:
-                found[-1] = (found[-1][0], end)
-            else:
-                found.append((begin, end))
-        return found

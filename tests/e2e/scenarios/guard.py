@@ -1,5 +1,7 @@
 """Scenarios for tests/e2e/test_key_guard_calls.py: prompts that no key may break."""
 
+import os
+import signal
 import threading
 import time
 
@@ -65,9 +67,10 @@ def cut(call: Call) -> Json:
 
 @scenario("guard-frozen")
 def frozen(call: Call) -> Json:
-    """Its worker stands still meanwhile."""
+    """Its worker stands still from a second into the prompt on, until somebody wakes it."""
     call.answer()
     call.guard_keys(KeyGuard(max_block_s=0.5))
+    threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGSTOP)).start()
     read = call.read_digits(1, prompt=Sound("tone-5s"), timeout_s=3)
     return {"digits": read.digits}
 
