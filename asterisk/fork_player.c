@@ -99,6 +99,7 @@ static enum fork_take take(struct fork_play *play, struct fork_prompt *p, int16_
 		return FORK_TAKE_OVER;
 	}
 	if (p->paused) {
+		fork_prompt_rest(p);
 		p->gap_since_us = 0;
 		p->idle = true;
 		return FORK_TAKE_PAUSED;
@@ -106,6 +107,7 @@ static enum fork_take take(struct fork_play *play, struct fork_prompt *p, int16_
 	fork_prompt_skip_stale(p, &play->spare);
 	waiting = fork_prompt_waiting(p);
 	if (!*count || (waiting < *count && !p->ended && !p->lost)) {
+		fork_prompt_rest(p);
 		p->gap_since_us = p->started && !p->gap_since_us ? now_us : p->gap_since_us;
 		p->idle = true;
 		return FORK_TAKE_WAIT;

@@ -48,33 +48,64 @@ static void mix(int16_t *to, const int16_t *samples, size_t count)
 	}
 }
 
-/*! \brief Marks that playback has come to, by a step that began at these counts. */
-static void reach_marks(struct fork_prompt *p, uint64_t taken, uint64_t played)
+/*! \brief Marks that playback has come to. */
+struct step {
+	uint64_t taken, played;   /*!< the counts when it began */
+	uint64_t half;            /*!< half of the samples that are handed out, 0: none are */
+};
+
+/*!
+ * \brief Whether it is reached.
+ *
+ * A mark tells of samples that were handed out. Those are heard for so long from now on: a guard
+ * comes in force at their beginning or their end, whichever its place is nearer to.
+ */
+static bool reached(const struct fork_mark *mark, const struct step *step)
 {
-	struct fork_mark **last = &p->reached, *mark;
+	return !mark->guards || !step->half || mark->at < step->taken + step->half;
+}
+
+/*! \brief How much was played when playback was there; of a guard: when it comes in force. */
+static uint64_t played_at(const struct fork_mark *mark, const struct step *step)
+{
+	bool within = step->half && !mark->guards && mark->at > step->taken;
+
+	return step->played + (within ? mark->at - step->taken : 0);
+}
+
+static void reach_marks(struct fork_prompt *p, const struct step *step)
+{
+	struct fork_mark **last = &p->reached, **from = &p->marks, *mark;
 
 	while (*last) {
 		last = &(*last)->next;
 	}
-	while (p->started && (mark = p->marks) && mark->at <= p->taken) {
-		mark->played = played;
-		if (p->played > played && mark->at > taken) {
-			mark->played += mark->at - taken;
+	while (p->started && (mark = *from) && mark->at <= p->taken) {
+		if (!reached(mark, step)) {
+			from = &mark->next;
+			continue;
 		}
+		mark->played = played_at(mark, step);
 		if (mark->guards && p->guard) {
 			fork_guard_at(p->guard, &mark->ask, p->id, fork_prompt_ms(p, mark->played));
 		}
-		p->marks = mark->next;
+		*from = mark->next;
 		mark->next = NULL;
 		*last = mark;
 		last = &mark->next;
 	}
 }
 
+void fork_prompt_rest(struct fork_prompt *p)
+{
+	reach_marks(p, &(struct step) { .taken = p->taken, .played = p->played });
+}
+
 void fork_prompt_take(struct fork_prompt *p, int16_t *samples, size_t count,
 	enum fork_prompt_use use, struct fork_block **spare)
 {
-	uint64_t taken = p->taken, played = p->played;
+	const struct step step = { .taken = p->taken, .played = p->played,
+		.half = use == FORK_USE_SKIP ? 0 : (count + 1) / 2 };
 	size_t left = count;
 
 	while (left) {
@@ -95,7 +126,7 @@ void fork_prompt_take(struct fork_prompt *p, int16_t *samples, size_t count,
 	}
 	p->taken += count;
 	*(use == FORK_USE_SKIP ? &p->skipped : &p->played) += count;
-	reach_marks(p, taken, played);
+	reach_marks(p, &step);
 }
 
 void fork_prompt_skip_stale(struct fork_prompt *p, struct fork_block **spare)
@@ -116,14 +147,14 @@ void fork_prompt_add_mark(struct fork_prompt *p, struct fork_mark *mark)
 	}
 	mark->next = *at;
 	*at = mark;
-	reach_marks(p, p->taken, p->played);
+	fork_prompt_rest(p);
 }
 
 void fork_prompt_start(struct fork_prompt *p)
 {
 	if (!p->started) {
 		p->started = p->tell_started = true;
-		reach_marks(p, p->taken, p->played);
+		fork_prompt_rest(p);
 	}
 }
 
@@ -133,8 +164,8 @@ void fork_prompt_finish(struct fork_prompt *p, enum fork_play_how how, struct fo
 	if (how == FORK_PLAY_END) {
 		/* One without any audio has no start, but its marks are reached. */
 		p->started = true;
-		reach_marks(p, p->taken, p->played);
 	}
+	fork_prompt_rest(p);
 	while (p->first) {
 		drop_block(p, spare);
 	}

@@ -15,7 +15,8 @@
  * - `taken` = `played` + `skipped`; `written` - `taken` samples wait in its blocks.
  * - Each mark is on one list: `marks`, sorted by place, until playback has started and reached it;
  *   then `reached`, in that order, until it is told. One that is a guard's goes to the keys the
- *   moment that it is reached, and is told from there.
+ *   moment that it is reached, and is told from there: up to half a frame before its place, or
+ *   behind it.
  * - `over` is final: no sample waits, no mark, and no counter changes any more.
  */
 
@@ -106,6 +107,8 @@ void fork_prompt_grow(struct fork_prompt *p, struct fork_block *block);
  */
 void fork_prompt_take(struct fork_prompt *p, int16_t *samples, size_t count,
 	enum fork_prompt_use use, struct fork_block **spare);
+/*! \brief What was handed out has been played, and no more is handed out at present. */
+void fork_prompt_rest(struct fork_prompt *p);
 /*! \brief Leave out what waits longer than the prompt allows. */
 void fork_prompt_skip_stale(struct fork_prompt *p, struct fork_block **spare);
 void fork_prompt_add_mark(struct fork_prompt *p, struct fork_mark *mark);

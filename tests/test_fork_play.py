@@ -698,42 +698,51 @@ def test_a_prompt_and_a_whisper_at_once(play: Play) -> None:
 # -- guards: marks that the player's own thread hands to the keys
 
 
-def test_a_guard_is_in_force_with_the_frame_it_is_in_or_that_ends_there(play: Play) -> None:
+@pytest.mark.parametrize(
+    ("place", "begin"), [(0, 0), (9, 0), (10, 20), (20, 20), (29, 20), (30, 40), (69, 60), (70, 80)]
+)
+def test_a_guard_is_in_force_with_the_frame_that_begins_nearest(
+    play: Play, place: int, begin: int
+) -> None:
     play.open("a")
-    play.guard("a", "begin", "block", 0)
-    play.guard("a", "mid", "buffer(0-9)", 30)
-    play.guard("a", "edge", "pass", 60)
+    play.guard("a", "g", "pass", place)
     play.guard("a", "never", "block", 90)
     play.write([0] * FRAME * 4)
+    play.end("a")
     player = play.attach("a")
     assert play.guards() == [], "nothing is played yet"
     told = []
-    for _ in range(4):
+    for _ in range(5):  # the last one finds that it is over
         player.take()
         told.append(play.guards())  # before any news is asked for
-    assert told == [
-        ["begin block place a 0"], ["mid buffer place a 30"], ["edge pass place a 60"], [],
-    ]  # fmt: skip
+    assert told.index([f"g pass place a {begin}"]) == begin // 20
+    assert sum(map(len, told)) == 1
+
+
+def test_a_guard_at_a_place_that_is_past_is_in_force_at_once(play: Play) -> None:
+    play.open("a")
+    play.write([0] * FRAME)
+    play.attach("a").take()
     assert play.guard("a", "late", "off", 10) == ""
-    assert play.guards() == ["late off place a 80"], "its place is past: at once"
-    play.end("a")
-    assert player.take()[0] == OVER
-    player.detach()
-    assert play.guards() == []
-    assert play.news() == ["started a", "played a end 80 0 0"]
+    assert play.guards() == ["late off place a 20"]
 
 
 def test_guards_and_marks_at_one_place(play: Play) -> None:
+    """Marks tell of what was handed out; a guard is in force when that has been played."""
     play.open("a")
     for number in range(3):
         play.guard("a", f"g{number}", "block", 20)
         play.mark("a", f"m{number}", 20)
-    play.write([0] * FRAME)
-    play.attach("a").take()
-    assert play.guards() == [f"g{number} block place a 20" for number in range(3)]
+    play.write([0] * FRAME * 2)
+    player = play.attach("a")
+    player.take()
     assert [row for row in play.news() if row.startswith("mark")] == [
         f"mark a m{number} 20" for number in range(3)
     ]
+    assert play.guards() == []
+    player.take()
+    assert play.guards() == [f"g{number} block place a 20" for number in range(3)]
+    assert not [row for row in play.news() if row.startswith("mark")]
 
 
 def test_a_guard_at_the_end_of_what_was_sent(play: Play) -> None:
@@ -743,6 +752,37 @@ def test_a_guard_at_the_end_of_what_was_sent(play: Play) -> None:
     play.write([0] * FRAME)
     player = play.attach("a")
     player.take()
+    assert play.guards() == []
+    player.take()
+    assert play.guards() == ["g block place a 20"]
+
+
+def test_a_guard_waits_for_no_audio(play: Play) -> None:
+    """What was handed out has been played when more is asked for, though there is none."""
+    play.open("a")
+    play.guard("a", "g", "block", 20)
+    play.write([0] * FRAME)
+    player = play.attach("a")
+    player.take()
+    assert play.guards() == []
+    assert player.take()[0] == WAIT
+    assert play.guards() == ["g block place a 20"]
+
+
+@pytest.mark.parametrize("how", ["clear", "shut", "detach"])
+def test_a_guard_comes_though_the_prompt_ends_within_half_a_frame(play: Play, how: str) -> None:
+    play.open("a")
+    play.guard("a", "g", "block", 15)
+    play.write([0] * FRAME)
+    player = play.attach("a")
+    player.take()
+    assert play.guards() == []
+    if how == "detach":
+        player.detach(DIGIT)
+    elif how == "clear":
+        play.clear("a")
+    else:
+        play.shut()
     assert play.guards() == ["g block place a 20"]
 
 
@@ -777,7 +817,10 @@ def test_a_pause_holds_its_guards(play: Play) -> None:
     assert play.guards() == []
     play.pause("a", False)
     player.take()
-    assert play.guards() == ["g block place a 40"]
+    assert play.guards() == []
+    play.pause("a")
+    assert player.take()[0] == PAUSED
+    assert play.guards() == ["g block place a 40"], "its place was played"
 
 
 def test_a_skipped_place_is_reached(play: Play) -> None:
@@ -794,6 +837,8 @@ def test_a_guard_of_a_whisper(play: Play) -> None:
     play.open("w", whisper=True)
     play.guard("w", "g", "block", 20)
     play.write([1] * FRAME)
+    play.whisper([0] * FRAME)
+    assert play.guards() == []
     play.whisper([0] * FRAME)
     assert play.guards() == ["g block place w 20"]
 

@@ -371,16 +371,16 @@ def test_a_guard_at_a_place_comes_with_its_frame(talk: MakeTalk) -> None:
     one.say("end", play="a")
     one.settled()
     one.attach("a")
-    one.take(4)
+    one.take(5)
     assert wishes(one) == []
     one.take(1)
     assert wishes(one) == ["block take 0 0"]
     told_of = one.wait("guard")
     assert {key: told_of[key] for key in ("name", "mode", "play", "played_ms", "why")} == {
-        "name": "g", "mode": "block", "play": "a", "played_ms": 90, "why": "place",
+        "name": "g", "mode": "block", "play": "a", "played_ms": 100, "why": "place",
     }  # fmt: skip
     one.say("guard", name="late", mode="off", play="a", at_ms=20)
-    assert one.wait("guard", name="late")["played_ms"] == 100, "it was past: at once"
+    assert one.wait("guard", name="late")["played_ms"] == 120, "it was past: at once"
     one.take(9)
     one.wait("played", play="a")
     one.say("guard", name="none", mode="block", play="a", at_ms=0)

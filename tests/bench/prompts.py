@@ -72,9 +72,8 @@ def table(accounts: Iterable[tuple[str, Account]]) -> Table:
             made.add(f"{name}: {row}", *sample.cells(1))
     made.notes.append(
         f"Aims: {AIM_MS} ms, ±{AIM_MS} ms. A block is in force before that is told: the news goes"
-        " in its place between the messages of audio, which come every 20 ms. A frame of"
-        " 20 ms is played from when it is handed over: an opening may be told so much before its"
-        " place is on the wire."
+        " in its place between the messages of audio, which come every 20 ms. An opening comes with"
+        " the frame that begins nearest to its place; the places here are beginnings of frames."
     )
     return made
 

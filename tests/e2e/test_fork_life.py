@@ -79,7 +79,7 @@ def many_calls(fork: ForkLab, path: str, count: int) -> None:
 
 
 def as_before(fork: ForkLab, before: tuple[int, int]) -> None:
-    """Asterisk's own pools shrink 5 s after their load."""
+    """Asterisk has no more threads and descriptors than BEFORE."""
     pbx = fork.lab.pbx
 
     def settled() -> bool:

@@ -18,6 +18,7 @@ from typing import Any
 import lab_sanitizer
 import lab_sound
 import pytest
+from lab_config import LabError
 
 from tests.e2e.fork_lab import FAR_HZ, LEVEL, MODULE, ForkLab
 from tests.fakes.fork_server import Received, level
@@ -373,16 +374,20 @@ def test_two_forks_on_one_channel(fork: ForkLab) -> None:
 
 
 def test_fifty_prompts_leave_nothing(fork: ForkLab) -> None:
-    talk = Talk(fork)
-    talk.play("warm", noise(40))
+    talk, pbx = Talk(fork), fork.lab.pbx
+    talk.play("warm", noise(40), end=False)
+    talk.wait("started", play="warm")
+    before = pbx.threads(), pbx.fds()  # with a player at work, as in the end
+    talk.say("end", play="warm")
     talk.over("warm")
-    before = fork.lab.pbx.threads(), fork.lab.pbx.fds()
     sent = [noise(60, seed) for seed in range(50)]
     for number, part in enumerate(sent):
         talk.play(f"p{number}", part)
         assert talk.over(f"p{number}")["how"] == "end"
-    pbx = fork.lab.pbx
-    fork.wait("no thread", lambda: pbx.threads() <= before[0] and pbx.fds() <= before[1])
+    try:
+        fork.wait("no thread", lambda: pbx.threads() <= before[0] and pbx.fds() <= before[1])
+    except LabError as error:
+        raise AssertionError(f"before {before}, now {(pbx.threads(), pbx.fds())}") from error
     heard = talk.whole()
     assert same(heard[40 * 8 :], [value for part in sent for value in part])
 

@@ -72,7 +72,7 @@ def memory_kb(fork: ForkLab) -> int:
 
 
 def settle(fork: ForkLab) -> tuple[int, int]:
-    """No call, no fork; Asterisk's pools have shrunk. Threads and descriptors."""
+    """No call, no fork. Threads and descriptors."""
     pbx = fork.lab.pbx
     fork.hangup_all()
     fork.wait("the end of all forks", lambda: fork.forks() == 0, 20)
