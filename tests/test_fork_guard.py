@@ -283,5 +283,6 @@ def test_server_player_and_caller_at_once(tmp_path: Path, sanitizer: str) -> Non
     missing = seen["guards_posted"] - seen["guards"]
     assert 0 <= missing <= seen["guards_lost"], "limits are among those that found no room"
     assert seen["keys"] + seen["keys_lost"] == seen["keys_pressed"] == 20_000
-    assert seen["guards"] > 1000
-    assert seen["wishes"] > 100
+    assert seen["guards_posted"] >= 2000
+    assert seen["guards"] > 0
+    assert seen["wishes"] >= 200

@@ -29,6 +29,11 @@ def test_an_empty_tape_is_silence() -> None:
     assert sounds([]) == []
 
 
+def test_a_packet_that_came_just_before_the_end_is_whole() -> None:
+    tape = assemble(stream(0, 20, 40), BEGIN, BEGIN + 0.045)
+    assert len(tape.samples) == 480
+
+
 def test_packets_stand_one_after_the_other() -> None:
     assert sounds(stream(*range(500, 1500, 20))) == [(500, 1500)]
 

@@ -65,20 +65,21 @@ class Tape:
 
 
 def assemble(pieces: Sequence[Piece], begin: float, end: float) -> Tape:
-    """The tape from BEGIN to END: each piece that came in this time, at its place."""
+    """The tape from BEGIN to END: each piece that came in this time, whole, at its place; the last
+    may reach beyond END."""
     pieces = [piece for piece in pieces if begin <= piece.at < end]
-    size = 2 * max(0, round((end - begin) * RATE_HZ))
-    pcm = bytearray(size)
+    pcm = bytearray(2 * max(0, round((end - begin) * RATE_HZ)))
     own_ms, late_ms = 0.0, 0.0
     for piece, shift_ms in zip(pieces, _shifts(_in_time(pieces, begin)), strict=True):
         late_ms = max(late_ms, (piece.at - begin) * 1000 - own_ms - shift_ms)
         place = 2 * round((own_ms + shift_ms) * RATE_HZ / 1000)
         sound = bytearray(2 * len(piece.audio))
         sound[0::2], sound[1::2] = piece.audio.translate(_LOW), piece.audio.translate(_HIGH)
+        pcm.extend(bytes(max(0, place - len(pcm))))
         pcm[place : place + len(sound)] = sound
         own_ms += len(piece.audio) * 1000 / RATE_HZ
     samples = Samples("h")
-    samples.frombytes(bytes(pcm[:size]))
+    samples.frombytes(bytes(pcm))
     return Tape(samples, late_ms)
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 from lab_config import RTP_PORTS, Ports
 from lab_wire import RTP_HEADER, KeptWire, Packet, stretches
@@ -22,6 +24,22 @@ class Pressed:
     key: str | None
 
 
+@dataclass(frozen=True)
+class Dialled:
+    """A call: its number and Call-ID, the port our PBX receives its audio on, and from when to when
+    that port is this call's: later ones get it again."""
+
+    number: str
+    id: str
+    port: int
+    since: float
+    until: float = math.inf
+
+    def of(self, packets: list[Packet]) -> list[Packet]:
+        """Those of its time."""
+        return [packet for packet in packets if self.since <= packet.at < self.until]
+
+
 class KeyWire(KeptWire):
     """Keeps all SIP and RTP of the lab."""
 
@@ -29,35 +47,38 @@ class KeyWire(KeptWire):
         super().__init__(ports.pbx_sip, ports.subscriber_rtp + RTP_PORTS - 1)
         self._ports = ports
 
-    def _invite(self, number: str) -> tuple[str, int]:
-        found = self._find(number)
-        assert found is not None, f"no INVITE to {number} was seen"
-        return found
-
-    def _find(self, number: str) -> tuple[str, int] | None:
-        """The call's Call-ID, and the port our PBX receives its audio on."""
-        for packet in self.received(self._ports.subscriber_sip):
-            line = re.match(rb"INVITE sip:(\d+)@", packet.payload)
-            if line is None or line[1].decode() != number:
-                continue
-            call = re.search(rb"^(?:Call-ID|i) *: *(\S+)", packet.payload, re.MULTILINE)
-            media = re.search(rb"^m=audio (\d+)", packet.payload, re.MULTILINE)
-            if call and media:
-                return call[1].decode(), int(media[1])
-        return None
-
     def sounds(self, number: str) -> list[tuple[float, float]]:
         """What was played to the subscriber: begin and end of each sound."""
-        _, port = self._invite(number)
-        return [(sound.begin, sound.end) for sound in stretches(self.sent(port), GAP_S)]
+        call = self._call(number)
+        found = stretches(call.of(self.sent(call.port)), GAP_S)
+        return [(sound.begin, sound.end) for sound in found]
 
     def keys(self, number: str) -> list[Pressed]:
         """All that the subscriber pressed, whichever way."""
-        call, port = self._invite(number)
-        theirs = self.received(port)
+        call = self._call(number)
+        theirs = call.of(self.received(call.port))
         tones = [Pressed(sound.begin, None) for sound in stretches(theirs, GAP_S)]
-        found = [*self._events(theirs), *self._infos(call), *tones]
+        found = [*self._events(theirs), *self._infos(call.id), *tones]
         return sorted(found, key=lambda key: key.at)
+
+    def _call(self, number: str) -> Dialled:
+        calls = list(self._calls())
+        mine = next((call for call in calls if call.number == number), None)
+        assert mine is not None, f"no INVITE to {number} was seen"
+        later = (
+            call.since
+            for call in calls
+            if call.port == mine.port and call.since > mine.since and call.id != mine.id
+        )
+        return replace(mine, until=min(later, default=math.inf))
+
+    def _calls(self) -> Iterator[Dialled]:
+        for packet in self.received(self._ports.subscriber_sip):
+            line = re.match(rb"INVITE sip:(\d+)@", packet.payload)
+            call = re.search(rb"^(?:Call-ID|i) *: *(\S+)", packet.payload, re.MULTILINE)
+            media = re.search(rb"^m=audio (\d+)", packet.payload, re.MULTILINE)
+            if line and call and media:
+                yield Dialled(line[1].decode(), call[1].decode(), int(media[1]), packet.at)
 
     def _events(self, packets: list[Packet]) -> list[Pressed]:
         found: dict[bytes, Pressed] = {}
