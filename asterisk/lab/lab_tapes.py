@@ -202,8 +202,10 @@ class Recorder:
         keys = self._home / "said" / f"{talk.number}.keys"
         audio = [(piece.at, piece.audio) for piece in talk.said if piece.at >= begin]
         lab_keys.write(keys, begin, talk.keys.keys(begin), audio)
-        for side, pieces in (("said", talk.said), ("heard", talk.heard)):
-            tape = assemble(list(pieces), begin, at)
+        both = {side: assemble(list(getattr(talk, side)), begin, at) for side in ("said", "heard")}
+        length = max(len(tape.samples) for tape in both.values())
+        for side, tape in both.items():
+            tape.samples.frombytes(bytes(2 * (length - len(tape.samples))))
             folder = self._home / side
             (folder / f"{talk.number}.late").write_text(f"{tape.late_ms:.1f}\n")
             lab_sound.write(folder / f"{talk.number}.part", tape.samples)
