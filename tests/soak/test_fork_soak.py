@@ -30,6 +30,7 @@ SCALE = float(os.environ.get("FORK_SOAK", "1.0"))
 STARTS = round(10_000 * SCALE)
 CUTS = round(1_000 * SCALE)
 UNLOADS = round(100 * SCALE)
+WARM_UNLOADS = max(5, round(40 * SCALE))  # 400 in a row leave no more than 100: 10 MB, at first
 STEPS = round(2_000 * SCALE)
 SEED = int(os.environ.get("FORK_SOAK_SEED", "0")) or random.randrange(1, 1_000_000)
 AT_ONCE = 50
@@ -145,7 +146,7 @@ def test_unloads_under_calls(fork: ForkLab) -> None:
             up = pbx.channels()
             assert set(channels) <= set(up), up
 
-    cycles(5)
+    cycles(WARM_UNLOADS)
     with leaves_nothing(fork, UNLOADS, kb_each=16):
         cycles(UNLOADS)
 
