@@ -237,9 +237,9 @@ def guard_table(found: Sequence[Measured]) -> Table:
         )
     table.notes = [
         "In force is a switch before it is told: the first is what the server waits at most, with "
-        "the way there and back. Of a place median is with its sign, p95 and max without; the guard "
-        "comes with the frame of 20 ms that begins nearest to it. Clock: the server's, and the "
-        f"kernel's at the packet, to the sample. Aim: {AIM_MS} ms, and ±{AIM_MS} ms."
+        "the way there and back. Of a place median is with its sign, p95 and max without; the "
+        "guard comes with the frame of 20 ms that begins nearest to it. Clock: the server's, and "
+        f"the kernel's at the packet, to the sample. Aim: {AIM_MS} ms, and ±{AIM_MS} ms."
     ]
     return table
 
