@@ -260,6 +260,18 @@ def test_a_call_that_is_gone_before_it_began_leaves_no_record(
     assert "gone before its scenario began" in caplog.text
 
 
+def test_a_tasks_call_that_is_gone_before_it_began_is_told_by_its_channel() -> None:
+    agi = FakeAgi()
+    agi.env["agi_uniqueid"] = f"dialog-{TASK}"
+    agi.hang_up()
+    started, ended = Run(lambda call: None, agi).records.kept
+    assert isinstance(started, CallStarted)
+    assert isinstance(ended, CallEnded)
+    assert started.call_id == ended.call_id
+    assert {str(started.task_id), str(ended.task_id)} == {TASK}
+    assert (started.direction, ended.outcome.reason) == ("outbound", Reason.CALLER_HANGUP)
+
+
 def test_every_call_has_an_id_of_its_own() -> None:
     ids = {Run(lambda call: str(call.id)).ended.result for _ in range(3)}
     assert len(ids) == 3

@@ -20,6 +20,7 @@ from backend.call.others import LegServices, OtherChannels
 from backend.call.scenario import ScenarioFunction
 from backend.call.shared import Shared
 from backend.call.streams import Streams, keyed_url
+from backend.dialing.progress import task_of_channel
 from backend.errors import (
     AsteriskError,
     DialogError,
@@ -32,6 +33,7 @@ from backend.model import (
     CallSaid,
     CallStarted,
     CallStep,
+    ChannelKind,
     Outcome,
     Reason,
     TaskState,
@@ -110,8 +112,42 @@ def run_call(agi: AgiSession, requested: str, services: Services) -> None:
         variables = _read_variables(agi, services.call.command_s)
     except (Hangup, AsteriskError) as error:
         log.warning("%s: gone before its scenario began: %s", agi.env.get("agi_channel"), error)
+        _tell_gone(agi, requested, services, error)
         return
     _Session(agi, _describe(agi.env, variables, requested, services), variables, services).run()
+
+
+def _tell_gone(
+    agi: AgiSession, requested: str, services: Services, error: Hangup | AsteriskError
+) -> None:
+    """The records of a task's call that was over before anything could be asked: its channel's id
+    tells the task, which would else be waited for, and counted as lost."""
+    task_id = task_of_channel(agi.env.get("agi_uniqueid"))
+    if task_id is None:
+        return
+    info = _describe(agi.env, {"DIALOG_TASK": str(task_id)}, requested, services)
+    outcome, text = outcome_of(error, by_robot=False, lost=agi.asterisk_lost)
+    services.records.append(_started(info, services, channel_kind(info.channel, "")))
+    services.records.append(
+        CallEnded(info.id, task_id, datetime.now(UTC), outcome, result=None, error=text)
+    )
+
+
+def _started(info: CallInfo, services: Services, kind: ChannelKind) -> CallStarted:
+    return CallStarted(
+        call_id=info.id,
+        task_id=info.task_id,
+        at=datetime.now(UTC),
+        node=services.node,
+        worker=services.worker,
+        scenario=info.scenario,
+        direction=info.direction,
+        channel=info.channel,
+        uniqueid=info.uniqueid,
+        caller=info.caller,
+        called=info.called,
+        channel_kind=kind,
+    )
 
 
 def _read_variables(agi: AgiSession, timeout_s: float) -> dict[str, str]:
@@ -188,22 +224,8 @@ class _Session:
         log.info(
             "call %s: %s scenario %s task %s", info.id, info.channel, info.scenario, info.task_id
         )
-        self._services.records.append(
-            CallStarted(
-                call_id=info.id,
-                task_id=info.task_id,
-                at=datetime.now(UTC),
-                node=self._services.node,
-                worker=self._services.worker,
-                scenario=info.scenario,
-                direction=info.direction,
-                channel=info.channel,
-                uniqueid=info.uniqueid,
-                caller=info.caller,
-                called=info.called,
-                channel_kind=channel_kind(info.channel, self._target_uri),
-            )
-        )
+        kind = channel_kind(info.channel, self._target_uri)
+        self._services.records.append(_started(info, self._services, kind))
         self._services.streams.claim(self._stream_key, self._line.fork)
         result: Any = None
         error: str | None = None
