@@ -48,7 +48,7 @@ static void mix(int16_t *to, const int16_t *samples, size_t count)
 	}
 }
 
-/*! \brief Marks that playback has come to. */
+/*! \brief What playback does at once: a frame, or what is skipped; or nothing. */
 struct step {
 	uint64_t taken, played;   /*!< the counts when it began */
 	uint64_t half;            /*!< half of the samples that are handed out, 0: none are */
@@ -73,6 +73,7 @@ static uint64_t played_at(const struct fork_mark *mark, const struct step *step)
 	return step->played + (within ? mark->at - step->taken : 0);
 }
 
+/*! \brief Marks that playback has come to. */
 static void reach_marks(struct fork_prompt *p, const struct step *step)
 {
 	struct fork_mark **last = &p->reached, **from = &p->marks, *mark;
