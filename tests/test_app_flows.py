@@ -122,6 +122,26 @@ def test_the_names_are_those_of_both(desk: FlowDesk, published: Published) -> No
     assert len(names) == 3
 
 
+def test_a_flow_that_no_file_holds_answers_its_part_of_the_callers(
+    desk: FlowDesk, published: Published
+) -> None:
+    first = plain("first", "pay")
+    desk.put(first, by="ann")
+    desk.put(plain("new"), by="ann")
+    for name in ("pay", "menu"):
+        order(desk, Order("test", numbers=(TESTER,)), name)
+    assert published.answers("pay", TESTER)
+    assert not published.answers("pay", "1")
+    assert published.answers("menu", "1"), "by its file"
+    assert published.answers("unheard_of", "1"), "of names others judge"
+    order(desk, Order("share", percent=50.0), "pay")
+    told = [number for number in map(str, range(100, 200)) if published.answers("pay", number)]
+    assert told == [n for n in map(str, range(100, 200)) if published.for_caller(n).get("pay")]
+    assert 20 < len(told) < 80
+    order(desk, Order("all"), "pay")
+    assert published.answers("pay", "1")
+
+
 def test_a_file_that_counts_no_more_is_told_once_and_in_health(
     desk: FlowDesk, published: Published, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -167,6 +169,29 @@ def test_only_known_scenarios_when_they_are_known() -> None:
     assert "article, survey" in refused(scenario="other").why
     loose = Rules(scenarios=None)
     assert admit({"phone": "100", "scenario": "other"}, loose).scenario == "other"
+
+
+@pytest.mark.parametrize(
+    ("params", "rules"),
+    [
+        ({"scenario": "trial"}, {}),
+        ({}, {"route": lambda _number: "trial"}),
+        ({}, {"default_scenario": "trial"}),
+    ],
+)
+def test_a_flow_on_trial_is_admitted_for_those_it_answers(
+    params: dict[str, object], rules: dict[str, Any]
+) -> None:
+    def answers(scenario: str, number: str) -> bool:
+        return scenario != "trial" or number == "79161234567"
+
+    door = Rules(scenarios=("article", "trial"), answers=answers, **rules)
+    assert admit({**params, "phone": "79161234567"}, door).scenario == "trial"
+    assert admit({"scenario": "article", "phone": "100"}, door).scenario == "article"
+    with pytest.raises(BadRequest, match="trial is a flow on trial") as error:
+        admit({**params, "phone": "100"}, door)
+    assert error.value.parameter == "scenario"
+    assert "100" in error.value.why
 
 
 def test_lists_say_what_is_allowed() -> None:

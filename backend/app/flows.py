@@ -73,6 +73,14 @@ class Published:
         """The names that calls can name now; what is under them depends on the caller."""
         return {**self._shelf.current(), **dict.fromkeys(self.book.view.names())}
 
+    def answers(self, name: str, caller_key: str) -> bool:
+        """False: a flow on trial that no file holds, and this caller has no part in it."""
+        view = self.book.view
+        rollout = view.rollouts.get(name)
+        if rollout is None or rollout.stable is not None or name in self._shelf.current():
+            return True
+        return view.choose(name, caller_key) is not None
+
     def told(self) -> dict[str, Any]:
         """What /health and /metrics say of scenarios and flows."""
         versions = [

@@ -228,7 +228,12 @@ def _shared(spec: VoiceSpec, flows: Published, routes: RouteBook, rooms: ExitSta
     rooms.callback(engine.dispose)
     turns = Turns(CONNECTIONS)
     settings = spec.home.settings
-    rules = Rules.of(settings, Names(flows), lambda n: routes.scenario_for(n, "outbound"))
+    rules = Rules.of(
+        settings,
+        Names(flows),
+        lambda number: routes.scenario_for(number, "outbound"),
+        flows.answers,
+    )
     return Shared(
         KeyValues(engine, turns),
         settings.scenario_config,

@@ -68,7 +68,10 @@ def run_web(_stop: threading.Event, ready: Ready, home: Home) -> None:
         flows = watch_flows(settings, engine, shelf, rooms)
         door = Door(
             rules=Rules.of(
-                settings, Names(flows), lambda number: book.scenario_for(number, "outbound")
+                settings,
+                Names(flows),
+                lambda number: book.scenario_for(number, "outbound"),
+                flows.answers,
             ),
             clients={name: key.get_secret_value() for name, key in settings.http_tokens.items()},
             token_in_query=settings.http_token_in_query,

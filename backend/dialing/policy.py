@@ -56,12 +56,18 @@ def _no_route(_number: str) -> None:
     return None
 
 
+def _all_answer(_scenario: str, _number: str) -> bool:
+    return True
+
+
 @dataclass(frozen=True, slots=True)
 class Rules:
     """What this installation allows; the names are those of the settings.
 
     ``scenarios``: the known names, None when they are not known where requests are admitted.
     ``route``: dialled number → scenario, for requests that name none.
+    ``answers``: whether calls to a number get anything under a known name; a flow on trial
+    answers its test numbers and its share of the callers alone.
     """
 
     channels: Mapping[str, str] = field(default_factory=lambda: {"default": "PJSIP/{phone}@trunk"})
@@ -73,6 +79,7 @@ class Rules:
     scenarios: Collection[str] | None = None
     dial_timeout_s: float = 30.0
     route: Callable[[str], str | None] = _no_route
+    answers: Callable[[str, str], bool] = _all_answer
 
     @classmethod
     def of(
@@ -80,6 +87,7 @@ class Rules:
         settings: Settings,
         scenarios: Collection[str] | None = None,
         route: Callable[[str], str | None] = _no_route,
+        answers: Callable[[str, str], bool] = _all_answer,
     ) -> Rules:
         return cls(
             channels=MappingProxyType(dict(settings.channels)),
@@ -91,6 +99,7 @@ class Rules:
             scenarios=scenarios,
             dial_timeout_s=settings.dial_timeout_s,
             route=route,
+            answers=answers,
         )
 
 
@@ -153,6 +162,17 @@ def _file(name: str, file: str) -> str:
 
 
 def _scenario(params: Mapping[str, object], phone: str, rules: Rules) -> str:
+    scenario = _named_scenario(params, phone, rules)
+    if not rules.answers(scenario, phone):
+        raise BadRequest(
+            "scenario",
+            f"{_shown(scenario)} is a flow on trial: it answers its test numbers and its share of"
+            f" the callers only, and {phone} is none of them",
+        )
+    return scenario
+
+
+def _named_scenario(params: Mapping[str, object], phone: str, rules: Rules) -> str:
     if "scenario" in params:
         return known_scenario(_text("scenario", params["scenario"]), rules)
     routed = rules.route(phone)

@@ -258,7 +258,7 @@ def test_a_client_that_does_not_read_delays_no_fork(fork: ForkLab) -> None:
                 one.connection.send(json.dumps({"type": "text", "text": "x" * 1024}))
             began = time.monotonic()
             fork.server.more(one, 55)
-            assert time.monotonic() - began < 1.5
+            assert time.monotonic() - began < 4, "it waited for the deaf one"
         call.hangup()
         assert fork.told(name)[-1]["DroppedInMs"] == "0"
     steps = [after - before for before, after in zip(one.times, one.times[1:], strict=False)]

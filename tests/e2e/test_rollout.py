@@ -195,6 +195,20 @@ def test_a_candidate_is_for_the_test_numbers_only(stack: Stack, name: str) -> No
     assert found == {tester: (new, "test"), other: (old, "stable")}
 
 
+def test_a_flow_that_nobody_has_yet_is_dialled_for_its_test_numbers_only(
+    stack: Stack, name: str
+) -> None:
+    tester, other = phone("103"), phone("103")
+    put(stack, FLOW.format(name=name, word="new"))
+    order(stack, name, action="test", numbers=[tester])
+    status, answer = stack.get("/originate", phone=other, scenario=name)
+    assert (status, answer["error"]["parameter"]) == (400, "scenario"), answer
+    assert other in answer["error"]["why"], answer
+    assert versions(call(stack, name, tester)) == ["new"]
+    order(stack, name, action="all")
+    assert versions(call(stack, name, other)) == ["new"]
+
+
 def test_a_share_that_grows_and_a_caller_that_stays(stack: Stack, name: str) -> None:
     published(stack, name)
     numbers = [phone() for _ in range(12)]
