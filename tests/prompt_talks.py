@@ -256,7 +256,7 @@ class SimulatedTalk:
             if known is None:
                 self.world.at(
                     start_ms + min(one.known_ms, one.length_ms),
-                    lambda: self.gate.streams(name, one.length_ms, True),
+                    lambda: None if over else self.gate.streams(name, one.length_ms, True),
                 )
             while not over:
                 yield None
@@ -413,7 +413,7 @@ class SimulatedTalk:
         lag_ms = self._line.lag_ms(stalled)
         first = press.down_ms - (lag_ms if stalled else 0)
         last = (press.up_ms if press.way == "info" or stalled else press.down_ms) + lag_ms
-        for order_ms in self._orders:
+        for order_ms in {*self._orders, *self.module.turned}:
             sent = [arrives for ordered, arrives in self.module.obeyed if ordered == order_ms]
             if first <= max(sent, default=order_ms) and order_ms <= last:
                 return True

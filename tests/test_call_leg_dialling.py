@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from backend.call.leg_dialling import SECOND_EVENT_S, Dialling, LegStatus, status_of
+from backend.call.leg_dialling import NO_CHANNEL_S, SECOND_EVENT_S, Dialling, LegStatus, status_of
 from backend.model import Reason
 
 CHANNEL = {"Event": "Newchannel", "Channel": "PJSIP/t-1"}
@@ -47,8 +47,20 @@ def test_the_wait_begins_with_the_first_also_at_the_clocks_zero() -> None:
 
 def test_without_a_channel_no_hangup_will_come() -> None:
     dialling = after(FAILURE)
-    assert dialling.is_over(100.0)
+    assert not dialling.is_over(100.0 + NO_CHANNEL_S)
+    assert dialling.is_over(100.1 + NO_CHANNEL_S)
     assert dialling.outcome() == (LegStatus.FAILED, Reason.OTHER)
+
+
+def test_a_channel_that_is_told_of_behind_its_failure_is_one() -> None:
+    dialling = Dialling()
+    dialling.told(FAILURE, 100.0)
+    assert not dialling.is_over(100.002)
+    dialling.told(CHANNEL, 100.002)
+    assert not dialling.is_over(101.0 + NO_CHANNEL_S)
+    dialling.told(BUSY, 101.0)
+    assert dialling.is_over(101.0)
+    assert dialling.outcome() == (LegStatus.BUSY, Reason.BUSY)
 
 
 def test_an_answer_is_no_end() -> None:

@@ -55,6 +55,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("POLL_S", "CHANNEL_S", "CAUSE_S", "ANSWER_GRACE_S"):
         monkeypatch.setattr(legs, name, QUICK_S)
     monkeypatch.setattr(leg_dialling, "SECOND_EVENT_S", QUICK_S)
+    monkeypatch.setattr(leg_dialling, "NO_CHANNEL_S", QUICK_S)
     monkeypatch.setattr(legs, "BACK_S", 1.0)
     monkeypatch.setattr(bridge, "EVENT_S", QUICK_S)
     monkeypatch.setattr("backend.call.others.ANSWER_GRACE_S", QUICK_S)

@@ -120,7 +120,8 @@ class Rig:
 def rig(monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
     for name in ("CHANNEL_S", "CAUSE_S"):
         monkeypatch.setattr(legs, name, 0.05)
-    monkeypatch.setattr(leg_dialling, "SECOND_EVENT_S", 0.05)
+    for name in ("SECOND_EVENT_S", "NO_CHANNEL_S"):
+        monkeypatch.setattr(leg_dialling, name, 0.05)
     rig = Rig()
     yield rig
     rig.others.close()

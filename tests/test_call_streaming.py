@@ -222,6 +222,42 @@ def test_stopped_by_voice(rig: Rig) -> None:
     assert rig.play(sound(speech(300))) == Played(PlayEnd.COMPLETED, 300)
 
 
+def test_the_length_of_a_prompt_that_was_stopped_is_nobodys_news(rig: Rig) -> None:
+    """Its synthesis goes on for the cache while the next prompt plays."""
+    rig.connect()
+    told: list[tuple[str, int | None]] = []
+
+    class Follower:
+        def streams(self, play: str, length_ms: int | None, last: bool) -> None:
+            told.append((play, length_ms))
+
+        def file(self, length_ms: int | None, last: bool) -> None: ...
+
+        def paused(self, on: bool) -> None: ...
+
+    rig.speaker.watch(Follower())
+    audio, stopped = GrowingPcm(), threading.Event()
+
+    def pieces() -> Iterator[bytes]:
+        yield speech(400)
+        assert stopped.wait(5)
+        yield speech(400, 400)
+
+    maker = threading.Thread(target=audio.make, args=(pieces(),))
+    maker.start()
+    rig.stop_at(100)
+    assert rig.play(FakeSound("file", audio)).end is PlayEnd.INTERRUPTED
+
+    def the_rest_is_made(_: int) -> None:
+        stopped.set()
+        maker.join(5)
+
+    rig.module.on_played = the_rest_is_made
+    assert rig.play(sound(speech(300))).end is PlayEnd.COMPLETED
+    rig.module.settle()
+    assert told == [("p1", None), ("p2", 300)]
+
+
 def test_a_stop_from_the_audio_loop_is_sent_in_the_same_turn(rig: Rig) -> None:
     rig.connect()
     sent: list[object] = []

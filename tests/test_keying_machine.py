@@ -592,6 +592,18 @@ def test_a_module_that_does_not_guard(silent: bool) -> None:
     assert hand.alarms == ["guard_refused"]
 
 
+@pytest.mark.parametrize("left_ms", [1000, 999, 0])
+def test_a_block_is_not_renewed_shortly_before_its_opening(left_ms: int) -> None:
+    """It might come to the module behind it, and block the keys that are awaited."""
+    hand = Hand()
+    hand.order(KeyGuard(open_before_end_s=1.0))
+    hand.stretch(1000 + left_ms)
+    hand.confirm()
+    told = hand.tell(ev.Progress(hand.now_ms, "p1", 0))
+    renewed = [a.limit_ms for a in told if isinstance(a, ev.SetGuard)]
+    assert renewed == ([2000 + 5000] if left_ms == 1000 else [])
+
+
 @pytest.mark.parametrize("told", [True, False])
 def test_a_block_that_is_renewed_at_the_very_place_of_the_opening(told: bool) -> None:
     hand = guarded()

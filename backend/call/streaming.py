@@ -100,6 +100,11 @@ class _Running:
         if items := self.pump.clear():
             self.link.send(*items)
 
+    def close(self) -> None:
+        """Audio loop: it is over. Its audio may be made for longer: nobody here is told."""
+        self.pump.close()
+        self.on_stretch = None
+
     def hold(self) -> None:
         """Audio loop: let it stand still, or go on, as it should by now."""
         if items := self.pump.hold(self.paused):
@@ -174,7 +179,7 @@ class StreamPlayback:
         finally:
             with self._cond:
                 self._running = None
-            link.run(pump.close)
+            link.run(running.close)
         streamed = self._result()
         if pump.failure is not None:
             raise pump.failure

@@ -2,7 +2,8 @@
 
 Asterisk tells it twice: the channel's ``Hangup`` event carries a Q.850 cause, and the
 ``OriginateResponse`` event a "Reason", the last control frame of the dialling. Either may come
-first. Run on Asterisk 16.28, PJSIP to a second Asterisk, ``Originate`` with ``Async: true``:
+first, the second even before ``Newchannel``. Run on Asterisk 16.28, PJSIP to a second Asterisk,
+``Originate`` with ``Async: true``:
 
 ======================================  ==================  =================================
 the other side                          Hangup Cause        OriginateResponse

@@ -19,6 +19,7 @@ from backend.keying.state import (
 
 DRIFT_MS = 500  # the module's limit is moved when the prompt's end has moved by more
 UNKNOWN_DRIFT_MS = 10_000
+NEAR_MS = 1000  # to the opening's place: a block renewed now might come after it
 
 
 class Work:
@@ -90,6 +91,8 @@ class Work:
             return
         drift_ms = s.due_ms + s.rules.max_block_ms - s.told_limit_ms
         exact = s.last and s.length_ms is not None
+        if drift_ms < 0 and s.opening is not None and s.opening[1] - s.played_ms < NEAR_MS:
+            return  # the place ends the block before any limit
         if abs(drift_ms) > (DRIFT_MS if exact else UNKNOWN_DRIFT_MS):
             self.renew(now_ms)
 

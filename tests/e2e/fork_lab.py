@@ -27,13 +27,14 @@ from lab_instance import wait_until
 
 from tests.fakes.fork_server import ForkServer, level
 
-NEAR_HZ, FAR_HZ, LEVEL = 440, 1000, 6000
+NEAR_HZ, FAR_HZ, LEVEL = 450, 1000, 6000  # whole periods in 20 ms: a frame of silence shifts none
 MODULE = "app_audiofork.so"
 
 
 def hears(frames: list[bytes], near: float, far: float) -> bool:
-    """Whether the two tones have these amplitudes, within 3 % of the usual one."""
-    slack = 0.03 * LEVEL
+    """Whether the two tones have these amplitudes, within 5 % of the usual one: on a busy machine a
+    frame or two of the tone come late, and silence is mixed in their place."""
+    slack = 0.05 * LEVEL
     found = level(frames, NEAR_HZ), level(frames, FAR_HZ)
     assert found == pytest.approx((near, far), abs=slack), found
     return True

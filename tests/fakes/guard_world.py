@@ -100,6 +100,8 @@ class Module:
         self._counted_ms = 0
         self.opened_since_order = True
         self.obeyed: list[tuple[int, int]] = []  # ordered, with the module
+        self.turned: list[int] = []  # when another mode than before was ordered
+        self._asked = "off"
         self.switched: list[int] = []
 
     # The backend's side of it: streaming.Link
@@ -120,6 +122,9 @@ class Module:
             if isinstance(item, fork.Guard):
                 arrives_ms = self._line.order_ms()
                 self.obeyed.append((self._world.now_ms, arrives_ms))
+                if item.play is None and item.mode != self._asked:
+                    self._asked = item.mode
+                    self.turned.append(self._world.now_ms)
                 self._world.at(arrives_ms, lambda item=item: self._order(item))  # type: ignore[misc]
             elif isinstance(item, fork.AskCounters):
                 self._world.at(self._line.order_ms(), self._count)
