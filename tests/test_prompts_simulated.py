@@ -1,5 +1,5 @@
 """No key breaks a guarded prompt and none is lost, whatever the moment: hundreds of simulated
-prompts, keys at random times and where it hurts. Ten thousand: tests/soak."""
+prompts, keys at random times and where it hurts. Ten thousand, and a long hunt: tests/soak."""
 
 from __future__ import annotations
 
@@ -65,14 +65,22 @@ _rounds = st.builds(
 )
 
 
-@settings(max_examples=150, deadline=None)
-@given(st.lists(_rounds, min_size=1, max_size=4), st.integers(0, 2**32 - 1))
-def test_whatever_a_caller_does(rounds: list[Round], seed: int) -> None:
+TALKS = st.lists(_rounds, min_size=1, max_size=4)
+SEEDS = st.integers(0, 2**32 - 1)
+
+
+def prove_talk(rounds: list[Round], seed: int) -> None:
     account = SimulatedTalk(rounds, seed).run()
     if account.pressed == 0:
         assert account.problems == []
         return
     prove(account)
+
+
+@settings(max_examples=150, deadline=None)
+@given(TALKS, SEEDS)
+def test_whatever_a_caller_does(rounds: list[Round], seed: int) -> None:
+    prove_talk(rounds, seed)
 
 
 def test_the_proof_can_fail(monkeypatch: pytest.MonkeyPatch) -> None:
