@@ -13,8 +13,9 @@ from sqlalchemy import Engine
 
 from backend.app.bus import ProcessBus
 from backend.call.scenario import ScenarioFunction
-from backend.call.shelf import Shelf
+from backend.call.shelf import Names, Shelf
 from backend.config import Settings
+from backend.dialing.policy import Rules
 from backend.errors import FlowError
 from backend.flow.check import flow_circles
 from backend.flow.load import load_flow
@@ -25,6 +26,7 @@ from backend.flow.run import flow_scenario
 from backend.storage.changes import FLOWS_CHANNEL
 from backend.storage.flow_book import REFRESH_S, FlowBook, fingerprint
 from backend.storage.flows import Flows
+from backend.storage.routes import RouteBook
 from backend.storage.waiting import Waiter
 from backend.storage.watching import BookWatch
 
@@ -183,6 +185,16 @@ def watch_flows(settings: Settings, engine: Engine, shelf: Shelf, rooms: ExitSta
     watch.start()
     rooms.callback(watch.stop)
     return Published(book, shelf)
+
+
+def dial_rules(settings: Settings, flows: Published, routes: RouteBook) -> Rules:
+    """What may be dialled, by HTTP or from a call, and which scenario gets it."""
+    return Rules.of(
+        settings,
+        Names(flows),
+        lambda number: routes.scenario_for(number, "outbound"),
+        flows.answers,
+    )
 
 
 def _first_line(text: str) -> str:

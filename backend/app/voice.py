@@ -13,7 +13,7 @@ from backend.agi_server import AgiServer, ThreadedAgi, listen, request_of
 from backend.ami_listener import AmiConnection
 from backend.ami_watch import EventWatch
 from backend.app.bus import ProcessBus
-from backend.app.flows import Published, watch_flows
+from backend.app.flows import Published, dial_rules, watch_flows
 from backend.app.home import (
     Heartbeat,
     Home,
@@ -228,16 +228,10 @@ def _shared(spec: VoiceSpec, flows: Published, routes: RouteBook, rooms: ExitSta
     rooms.callback(engine.dispose)
     turns = Turns(CONNECTIONS)
     settings = spec.home.settings
-    rules = Rules.of(
-        settings,
-        Names(flows),
-        lambda number: routes.scenario_for(number, "outbound"),
-        flows.answers,
-    )
     return Shared(
         KeyValues(engine, turns),
         settings.scenario_config,
-        rules,
+        dial_rules(settings, flows, routes),
         CallTasks(engine, turns),
         Outgoing.of(settings),
     )

@@ -12,10 +12,8 @@ from sqlalchemy import Engine
 
 from backend import web_server
 from backend.app.bus import ProcessBus
-from backend.app.flows import FlowDesk, watch_flows
+from backend.app.flows import FlowDesk, dial_rules, watch_flows
 from backend.app.home import Home, open_shelf, watch_routes
-from backend.call.shelf import Names
-from backend.dialing.policy import Rules
 from backend.dialing.routing import Direction, Route
 from backend.storage.engine import make_engine
 from backend.storage.routes import RouteBook, Routes
@@ -67,12 +65,7 @@ def run_web(_stop: threading.Event, ready: Ready, home: Home) -> None:
         book = watch_routes(settings, engine, rooms)
         flows = watch_flows(settings, engine, shelf, rooms)
         door = Door(
-            rules=Rules.of(
-                settings,
-                Names(flows),
-                lambda number: book.scenario_for(number, "outbound"),
-                flows.answers,
-            ),
+            rules=dial_rules(settings, flows, book),
             clients={name: key.get_secret_value() for name, key in settings.http_tokens.items()},
             token_in_query=settings.http_token_in_query,
             node=settings.node,
